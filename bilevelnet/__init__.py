@@ -1,0 +1,29 @@
+"""bilevelnet: layers z⁺ = argmin_z f(z, z⁻) + D(z, z⁻) + g(z) as torch modules."""
+
+from . import couplings, divergences, domains, legendre, models, regularizers, solvers
+from .chain import Chain
+from .errors import DomainError, InputError, SolveError
+from .layer import BilevelLayer
+from .prox import bregman_prox, solve_prox
+from .solution import Solution, Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BilevelLayer",
+    "Chain",
+    "DomainError",
+    "InputError",
+    "Solution",
+    "SolveError",
+    "Status",
+    "bregman_prox",
+    "couplings",
+    "divergences",
+    "domains",
+    "legendre",
+    "models",
+    "regularizers",
+    "solve_prox",
+    "solvers",
+]

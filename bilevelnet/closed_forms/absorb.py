@@ -1,0 +1,86 @@
+"""Absorb: ψ = φ + h for the smooth separable terms h of g, where (∇ψ)⁻¹ is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..domains import Domain, Interval
+from ..errors import InputError
+from ..legendre import Legendre
+from ..regularizers import Regularizer
+from . import span
+
+Inverse = Callable[[Legendre, Regularizer, Tensor], Tensor]
+_pairs: dict[tuple[type, type], tuple[str, Inverse]] = {}
+
+
+def known(phi: type[Legendre], h: type[Regularizer], name: str) -> Callable[[Inverse], Inverse]:
+    """Register rule(phi, h, w) = (∇φ + ∇h)⁻¹(w) under a name for explain. A second rule for a pair is an error."""
+
+    def register(rule: Inverse) -> Inverse:
+        if (phi, h) in _pairs:
+            raise InputError(f"({phi.__name__}, {h.__name__}) already has a rule: {_pairs[phi, h][0]}")
+        _pairs[phi, h] = (name, rule)
+        return rule
+
+    return register
+
+
+class Absorbed:
+    """ψ = φ + Σ h: ``grad``, ``inverse`` = (∇ψ)⁻¹, and u = ∇φ(z) = w − Σ ∇h(z) from w = ∇ψ(z)."""
+
+    def __init__(self, phi: Legendre, terms: list[Regularizer]):
+        self.phi, self.terms = phi, terms
+        spans = [phi.span(), *(t.span() for t in terms)]
+        self.basis = frozenset(name for s in spans if s for name in s) if all(s is not None for s in spans) else None
+        self.rule: Inverse | None = None
+        self.name = "the mirror map"
+        if not terms:
+            return
+        if self.basis in span.INVERSES:
+            self.name = span.INVERSES[self.basis][0]  # type: ignore[index]
+        elif len(terms) == 1 and (type(phi), terms[0].kind) in _pairs:
+            self.name, self.rule = _pairs[type(phi), terms[0].kind]
+        else:
+            what = " + ".join(t.label for t in terms)
+            raise InputError(f"no closed form is known for (∇φ + ∇h)⁻¹ with φ = {phi.label}, h = {what}")
+
+    @property
+    def domain(self) -> Interval:
+        domain = self.phi.domain
+        for t in self.terms:
+            domain = domain.intersect(t.domain)
+        return domain
+
+    @property
+    def dual_domain(self) -> Domain:
+        if not self.terms:
+            return self.phi.dual_domain
+        return span.dual_domain(self.basis) if self.rule is None and self.basis else Interval()
+
+    @property
+    def constant(self) -> bool:
+        return self.phi.constant and all(t.constant for t in self.terms)
+
+    def coefficients(self) -> dict[str, float | Tensor]:
+        """∇ψ over the basis, from the weights as they are now."""
+        return span.add([p.span() for p in (self.phi, *self.terms)])  # type: ignore[misc]
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.phi.grad(z) + self.slope(z) if self.terms else self.phi.grad(z)
+
+    def slope(self, z: Tensor) -> Tensor:
+        """Σ ∇h(z)."""
+        return sum(t.derivatives(z)[0] for t in self.terms)  # type: ignore[return-value]
+
+    def inverse(self, w: Tensor) -> Tensor:
+        if not self.terms:
+            return self.phi.grad_conjugate(w)
+        if self.rule is not None:
+            return self.rule(self.phi, self.terms[0], w)
+        return span.INVERSES[self.basis][1](w, self.coefficients())  # type: ignore[index]
+
+    def dual(self, w: Tensor, z: Tensor) -> Tensor:
+        return w - self.slope(z) if self.terms else w

@@ -1,0 +1,116 @@
+"""Select: the piecewise-linear part of g, decided in the dual of ψ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..numerics import select
+from ..piece import Scalar
+from ..regularizers import Regularizer
+from .absorb import Absorbed
+
+
+class Select:
+    """w = ∇ψ(z) for v ∈ ∇ψ(z) + ∂p(z), p the sum of the piecewise-linear ``terms``.
+
+    A knot t becomes the dual level ∇ψ(t), ∓∞ at or beyond the ends of dom ψ. Levels that depend on no
+    tensor are computed once.
+    """
+
+    def __init__(self, psi: Absorbed, terms: list[Regularizer]):
+        self.psi, self.terms = psi, terms
+        knots = [t for term in terms for t in term.pieces()[0]]  # type: ignore[index]
+        fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots)
+        self.levels: dict[Scalar, float] | None = {t: self._level_of_number(t) for t in knots} if fixed else None
+        # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
+        self.snapped = not fixed or not all(self._returns(t) for t in knots if math.isfinite(self.levels[t]))  # type: ignore[index]
+
+    def __call__(self, v: Tensor) -> Tensor:
+        if not self.terms:
+            return v
+        pieces = [t.pieces() for t in self.terms]
+        end = sum(p[1][-1] for p in pieces)  # type: ignore[index, misc]
+        return select(v, end, ((self._level(t, v), left) for t, left in _left_slopes(pieces)))
+
+    def snap(self, w: Tensor, z: Tensor) -> Tensor:
+        """z with the knots themselves where w rests on their levels."""
+        if self.terms and self.snapped:
+            for term in self.terms:
+                for t in term.pieces()[0]:  # type: ignore[index]
+                    z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
+        return z
+
+    def _level(self, t: Scalar, v: Tensor) -> Scalar:
+        if self.levels is not None:
+            return self.levels[t]
+        domain = self.psi.domain
+        knot = torch.as_tensor(t, dtype=v.dtype, device=v.device)
+        lo, hi = (torch.as_tensor(e, dtype=v.dtype, device=v.device) for e in (domain.lo, domain.hi))
+        inside = (knot > lo) & (knot < hi)
+        inner = domain.inner() if domain.constant else torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, 1.0)
+        level = self.psi.grad(torch.where(inside, knot, inner))
+        return torch.where(inside, level, torch.where(knot <= lo, -torch.inf, torch.inf))
+
+    def _level_of_number(self, t: Scalar) -> float:
+        domain = self.psi.domain
+        if t <= domain.lo or t >= domain.hi:
+            return -math.inf if t <= domain.lo else math.inf
+        return float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
+
+    def _returns(self, t: Scalar) -> bool:
+        levels = [torch.tensor(self.levels[t], dtype=d) for d in (torch.float32, torch.float64)]  # type: ignore[index]
+        return all(bool(self.psi.inverse(a) == t) for a in levels)
+
+    @property
+    def formula(self) -> str:
+        """The dual formula, for explain."""
+        if not self.terms:
+            return "v"
+        if len(self.terms) > 1 or not getattr(self.terms[0], "slope_names", None):
+            count = sum(len(t.pieces()[0]) for t in self.terms)  # type: ignore[index]
+            return f"max(v − s_{count}, max_k min(v − s_{{k−1}}, ∇ψ(t_k))), {count} knots"
+        names = self.terms[0].slope_names
+        text = "" if names[-1] == "∞" else _minus(names[-1])
+        for t, name in zip(self.terms[0].pieces()[0], names, strict=False):  # type: ignore[index]
+            level = self.levels[t] if self.levels is not None else None
+            if level == -math.inf:
+                continue
+            a = f"{level:.4g}" if level is not None else f"∇ψ({t})" if isinstance(t, float) else "∇ψ(t)"
+            a = "∞" if a == "inf" else a
+            candidate = a if name == "−∞" else f"min({_minus(name)}, {a})" if a != "∞" else _minus(name)
+            text = candidate if not text else f"max({text}, {candidate})"
+        return text
+
+
+def _minus(name: str) -> str:
+    return "v" if name == "0" else f"v + {name[1:]}" if name.startswith("−") else f"v − {name}"
+
+
+def _left_slopes(pieces: list) -> Iterator[tuple[Scalar, Scalar]]:
+    """(t, the slope of the sum just left of t) for every knot of every term; no order is needed."""
+    for knots, _ in pieces:
+        for t in knots:
+            yield t, sum(_slope_before(t, *p) for p in pieces)
+
+
+def _slope_before(t: Scalar, knots: list[Scalar], slopes: list[Scalar]) -> Scalar:
+    slope = slopes[0]
+    for knot, after in zip(knots, slopes[1:], strict=True):
+        if t is knot:  # a term's own knot: the slope before it, whatever the numbers
+            return slope
+        if isinstance(t, Tensor) or isinstance(knot, Tensor):
+            like = t if isinstance(t, Tensor) else knot
+            slope = torch.where(
+                torch.as_tensor(t > knot, device=like.device), _tensor(after, like), _tensor(slope, like)
+            )
+        elif t > knot:
+            slope = after
+    return slope
+
+
+def _tensor(x: Scalar, like: Tensor) -> Tensor:
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)

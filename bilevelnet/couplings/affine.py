@@ -1,0 +1,42 @@
+"""Couplings affine in z: f(z, z⁻) = −⟨z, A(z⁻)⟩, A any module."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+class Coupling(nn.Module):
+    """f. ``event_ndim``: the number of last dimensions of one sample. Calling it on z⁻ gives A(z⁻)."""
+
+    event_ndim = 1
+
+    def value(self, z: Tensor, z_prev: Tensor) -> Tensor:
+        """f(z, z⁻), one value a sample."""
+        return -(z * self(z_prev)).sum(tuple(range(-self.event_ndim, 0)))
+
+
+class Bilinear(Coupling, nn.Linear):
+    """f(z, z⁻) = −⟨z, W z⁻ + b⟩; weight (d_out, d_in), bias (d_out,) and their start as in torch.nn.Linear."""
+
+    def __init__(self, d_in: int, d_out: int, bias: bool = True):
+        nn.Linear.__init__(self, d_in, d_out, bias)
+
+
+class Affine(Coupling):
+    """f(z, z⁻) = −⟨z, A(z⁻)⟩ with A = ``module``, e.g. the branch of a residual block.
+
+    ``event_ndim`` is 1 for vectors, 3 for images. A is called exactly once a forward.
+    """
+
+    def __init__(self, module: nn.Module, event_ndim: int = 1):
+        super().__init__()
+        if not isinstance(module, nn.Module):
+            raise InputError(f"Affine takes a torch.nn.Module, not a {type(module).__name__}")
+        if not isinstance(event_ndim, int) or event_ndim < 1:
+            raise InputError(f"event_ndim counts the dimensions of one sample, at least 1, not {event_ndim}")
+        self.module, self.event_ndim = module, event_ndim
+
+    def forward(self, z_prev: Tensor) -> Tensor:
+        return self.module(z_prev)

@@ -1,0 +1,170 @@
+"""BilevelLayer: a torch module from (f, D, g)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .couplings import Coupling
+from .divergences import Bregman
+from .errors import DomainError, InputError
+from .problem import Problem
+from .prox import Bound
+from .regularizers import Regularizer, Zero
+from .solution import CONVERGED, INVALID, Solution, settle, tell, worst
+from .solvers import Solver
+from .values import at_least_float32, check_floating, extremes, readable
+
+
+class BilevelLayer(nn.Module):
+    """z⁺ = argmin_z f(z, z⁻) + D(z, z⁻) + g(z).
+
+    For f = −⟨z, A(z⁻)⟩ and D = D_φ this is z⁺ = prox^φ_g(∇φ(R z⁻) + A(z⁻)) (Frecon et al., 2022). ``solver`` is
+    "auto", a solver's name or a solver object; ``on_failure`` is "raise", "warn", "nan" (only the failed samples) or
+    "ignore". Input: z⁻ of any leading batch shape, its last ``coupling.event_ndim`` dimensions one sample, in int dom φ;
+    output: z⁺ in z⁻'s dtype and on its device. A is called exactly once a forward.
+
+    Raises InputError for pieces that do not fit (types, widths, a pair no solver takes) and for tensors of a wrong
+    type, dtype or width; DomainError for z⁻ outside int dom φ and SolveError where there is no minimiser, the last
+    two as ``on_failure`` says.
+    """
+
+    def __init__(
+        self,
+        coupling: Coupling,
+        divergence: Bregman,
+        regularizer: Regularizer | None = None,
+        solver: str | Solver = "auto",
+        on_failure: str = "raise",
+    ):
+        super().__init__()
+        regularizer = Zero() if regularizer is None else regularizer
+        for piece, kind in ((coupling, Coupling), (divergence, Bregman), (regularizer, Regularizer)):
+            if not isinstance(piece, kind):
+                raise InputError(
+                    f"BilevelLayer(coupling, divergence, regularizer): {type(piece).__name__} is no {kind.__name__}"
+                )
+        _check_widths(coupling, divergence)
+        self.coupling, self.divergence, self.regularizer = coupling, divergence, regularizer
+        self.problem = Problem(coupling, divergence, regularizer)
+        if self.problem.prox.event_ndim > coupling.event_ndim:
+            raise InputError(
+                f"{regularizer.label} acts on {self.problem.prox.event_ndim} dimensions, a sample of the coupling has "
+                f"{coupling.event_ndim}"
+            )
+        self.bound = Bound(divergence.phi, regularizer, solver, on_failure)
+        self.dims = tuple(range(-coupling.event_ndim, 0))
+
+    def forward(self, z_prev: Tensor) -> Tensor:
+        self.check_input(z_prev)
+        outside = self.domain_status(z_prev, self.bound.on_failure)
+        v = self.problem.dual_point(z_prev, None, z_prev.dtype)
+        z = self.bound.apply(v, z_prev.dtype, self.dims)
+        return z if outside is None else settle(z, outside, self.dims, self.bound.on_failure, "z⁻")
+
+    def solve(self, z_prev: Tensor) -> Solution:
+        """The layer's Solution: z, dual, status, residual, error bound. An element is one sample."""
+        self.check_input(z_prev)
+        outside = self.domain_status(z_prev, self.bound.on_failure)
+        v = self.problem.dual_point(z_prev, None, z_prev.dtype)
+        solution = self.bound.solve(v, z_prev.dtype, self.dims)
+        if outside is not None:
+            solution.z = settle(solution.z, outside, self.dims, self.bound.on_failure, "z⁻")
+            solution.status = torch.maximum(solution.status, outside.reshape(solution.status.shape))
+        return solution
+
+    def step(
+        self, z: Tensor | None, u: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """(u⁺, z⁺, status) from z⁻ or u⁻, either of which may be missing: the layer inside a chain, without checks.
+
+        z⁺ is None where it is ∇φ*(u⁺) and nobody has computed it; status is None where every finite v has a solution.
+        """
+        v, bound = self.problem.dual_point(z, u, dtype), self.bound.map
+        if not bound.direct:
+            outcome = bound.solve(v)
+            return outcome.dual, outcome.z, worst(outcome.status.broadcast_to(v.shape), self.dims)
+        u, z = bound.state(v)
+        return u, z, None if bound.whole else worst(bound.status(v), self.dims)
+
+    def check_input(self, z_prev: Tensor) -> None:
+        """InputError unless z⁻ is a floating-point tensor of the coupling's width and dtype."""
+        check_floating(z_prev, "z⁻")
+        if z_prev.ndim < self.coupling.event_ndim:
+            raise InputError(f"z⁻ has {z_prev.ndim} dimensions; one sample has {self.coupling.event_ndim}")
+        width = getattr(self.coupling, "in_features", None)
+        if width is not None:
+            if z_prev.shape[-1] != width:
+                raise InputError(f"z⁻ has width {z_prev.shape[-1]}, the coupling takes {width}")
+            weight = self.coupling.weight
+            if weight.dtype is not z_prev.dtype and not torch.is_autocast_enabled(z_prev.device.type):
+                raise InputError(
+                    f"z⁻ is {z_prev.dtype}, the coupling {weight.dtype}: convert one, e.g. layer.to(z.dtype)"
+                )
+
+    def domain_status(self, z_prev: Tensor, policy: str) -> Tensor | None:
+        """None where every entry of z⁻ lies in int dom φ, or nobody asked; else the status of each sample.
+
+        In eager mode a failure raises or warns here, with the words that help.
+        """
+        divergence = self.divergence
+        if policy == "ignore" or not divergence.reference.uses_point or not z_prev.numel():
+            return None
+        phi, eager = divergence.phi, readable(z_prev)
+        if eager:
+            ((low, high),) = extremes(z_prev)
+            if phi.domain.holds(low, high):
+                return None
+        inside = phi.domain.interior(at_least_float32(z_prev))
+        if eager:
+            if bool(inside.all()):
+                return None
+            if policy != "nan":
+                tell(None, _domain_error(phi, z_prev.detach(), inside.broadcast_to(z_prev.shape)), policy)
+                return None
+        while inside.ndim < z_prev.ndim:
+            inside = inside.unsqueeze(-1)
+        return worst(torch.where(inside, CONVERGED, INVALID).broadcast_to(z_prev.shape), self.dims)
+
+    def explain(self) -> str:
+        """Which solver, why, and why not the faster ones."""
+        return "\n".join([self.bound.map.explain(), *self.bound.passed_over])
+
+    def extra_repr(self) -> str:
+        return self.explain()
+
+
+def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
+    if not hasattr(coupling, "in_features"):
+        return
+    d_in, d_out = coupling.in_features, coupling.out_features
+    widths = divergence.reference.widths
+    if widths is not None and widths != (d_in, d_out):
+        raise InputError(f"the reference maps widths {widths[0]} → {widths[1]}, the coupling {d_in} → {d_out}")
+    if widths is None and divergence.reference.uses_point and d_in != d_out:
+        raise InputError(
+            f"widths differ ({d_in} → {d_out}) without a reference: give Bregman(phi, reference=...) one of "
+            f"RowStochastic({d_in}, {d_out}), Dual(torch.nn.Linear({d_in}, {d_out})) or Zero()"
+        )
+
+
+def _domain_error(phi: nn.Module, z: Tensor, inside: Tensor) -> InputError:
+    bad = ~inside
+    index = bad.nonzero()[0]
+    value = float(z[tuple(index)]) if index.numel() <= z.ndim else float("nan")
+    if value != value:
+        return InputError(
+            f"z⁻ has NaN in {int(z.isnan().sum())} of {z.numel()} entries, first at {tuple(index.tolist())}"
+        )
+    message = (
+        f"z⁻ leaves the interior of the domain {phi.domain} of {phi.label} in {int(bad.sum())} of {bad.numel()} "
+        f"entries, first at {tuple(index.tolist())}: {value:g}"
+    )
+    if value in (phi.domain.lo, phi.domain.hi):
+        message += (
+            ". The value is on the boundary, as where the output of a layer was rounded to it: "
+            "bilevelnet.Chain(*layers) carries u = ∇φ(z) between layers and loses nothing"
+        )
+    else:
+        message += ". Map the input into the interior first"
+    return DomainError(message)

@@ -1,0 +1,38 @@
+"""φ(z) = −log cos z: ρ is the arctangent."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval
+from ..piece import Scalar
+from .base import Separable
+
+
+class Atan(Separable):
+    """φ(z) = −log cos z on (−π/2, π/2); ∇φ = tan z, ∇φ* = atan u, φ* = u atan u − ½ log(1 + u²), σ = 1."""
+
+    key = "atan"
+    domain = Interval(-math.pi / 2, math.pi / 2, closed=(False, False))
+
+    def value(self, z: Tensor) -> Tensor:
+        return -z.cos().log()
+
+    def grad(self, z: Tensor) -> Tensor:
+        return z.tan()
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        return u.atan()
+
+    def conjugate(self, u: Tensor) -> Tensor:
+        return u * u.atan() - torch.hypot(u, torch.ones_like(u)).log()  # hypot: u² overflows, its root does not
+
+    def hessian(self, z: Tensor) -> Tensor:
+        return z.cos() ** -2
+
+    @property
+    def strong_convexity(self) -> Scalar:
+        return 1.0

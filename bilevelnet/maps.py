@@ -1,0 +1,48 @@
+"""The contract of a map v ↦ z, which a solver binds to one pair (φ, g)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Outcome(NamedTuple):
+    """Of one solve. ``status`` broadcasts to the shape of z (event dimensions kept as 1)."""
+
+    z: Tensor
+    dual: Tensor | None
+    status: Tensor
+    iterations: int
+    multipliers: dict[str, Tensor]
+
+
+class Map:
+    """v ↦ z = prox^φ_g(v), bound to one (φ, g).
+
+    A ``direct`` map is a formula: it has ``state``, ``primal`` and ``status`` too, and a forward computes no status
+    where one look at v tells that all is well. ``whole``: every finite v has a solution.
+    """
+
+    name: str
+    direct = False
+    whole = False
+
+    def solve(self, v: Tensor) -> Outcome:
+        raise NotImplementedError
+
+    def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(u, z) for v, z None where it is ∇φ*(u) and nobody has computed it."""
+        raise NotImplementedError
+
+    def primal(self, v: Tensor) -> Tensor:
+        """z alone."""
+        raise NotImplementedError
+
+    def status(self, v: Tensor) -> Tensor:
+        """Status entry by entry."""
+        raise NotImplementedError
+
+    def explain(self) -> str:
+        """What the map does, in one line."""
+        raise NotImplementedError

@@ -1,0 +1,41 @@
+"""The bilevel problem: the lower levels are the layers of a chain, the upper level trains them under ψ and ℓ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..chain import Chain
+from ..errors import InputError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class BilevelNetwork(nn.Module):
+    """min over θ of mean ℓ(ψ(z_L), y), where z_L is the chain's last point: the upper level.
+
+    chain: the lower levels. head: ψ, any module, e.g. torch.nn.Linear. loss: ℓ(prediction, target),
+    cross-entropy unless given. ``network(z0)`` is ψ(z_L); ``network.objective(z0, y)`` the upper objective.
+    """
+
+    def __init__(self, chain: Chain, head: nn.Module, loss: Loss = nn.functional.cross_entropy):
+        super().__init__()
+        if not isinstance(chain, nn.Module) or not isinstance(head, nn.Module):
+            raise InputError("BilevelNetwork(chain, head) takes two modules")
+        self.chain, self.head, self.loss = chain, head, loss
+
+    def forward(self, z0: Tensor) -> Tensor:
+        return self.head(self.chain(z0))
+
+    def objective(self, z0: Tensor, target: Tensor) -> Tensor:
+        """ℓ(ψ(z_L), y)."""
+        return self.loss(self(z0), target)
+
+    def representations(self, z0: Tensor) -> list[Tensor]:
+        """z after every layer, the input first."""
+        points, z, u = [z0], z0, None
+        for layer in self.chain:
+            u, z = Chain(layer, space="primal" if u is None else "dual")(z0 if u is None else u, return_dual=True)
+            points.append(z)
+        return points

@@ -1,0 +1,76 @@
+"""The problem as mathematics: objective, dual point, optimality residual."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .couplings import Coupling
+from .divergences import Bregman
+from .legendre import Legendre
+from .piece import Scalar
+from .regularizers import Regularizer
+from .values import at_least_float32
+
+
+class Prox:
+    """argmin_z φ(z) + g(z) − ⟨z, v⟩, whose solution is (∇φ + ∂g)⁻¹(v)."""
+
+    def __init__(self, phi: Legendre, g: Regularizer):
+        self.phi, self.g = phi, g
+        self.event_ndim = max(phi.event_ndim, g.event_ndim)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions of one event: none for a separable problem."""
+        axes = {getattr(getattr(t, "inner", t), "dim", -1) for t in self.g.terms() if t.event_ndim == 1}
+        return tuple(axes) if self.event_ndim == 1 and len(axes) == 1 else tuple(range(-self.event_ndim, 0))
+
+    def objective(self, z: Tensor, v: Tensor) -> Tensor:
+        """φ(z) + g(z) − ⟨z, v⟩, per entry for a separable problem, else per event."""
+        parts = [(self.phi.value(z), self.phi.event_ndim), (self.g.value(z), self.g.event_ndim), (-z * v, 0)]
+        return sum(p.sum(self.dims) if n == 0 and self.dims else p for p, n in parts)  # type: ignore[return-value]
+
+    def residual(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """dist(v − u, ∂g(z)), of the shape of z with the event dimensions kept as 1."""
+        distance = self.g.distance(z, v - u)
+        if self.g.event_ndim == 0:
+            return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance
+        for d in sorted(self.dims, reverse=True):
+            distance = distance.unsqueeze(d)
+        return distance
+
+    def error_bound(self, residual: Tensor) -> Tensor | None:
+        """residual/σ ≥ ‖z − z*‖, or None where no σ > 0 is known."""
+        sigma: Scalar = self.phi.strong_convexity
+        if not isinstance(sigma, Tensor):
+            return residual / sigma if sigma > 0 else None
+        return residual / sigma.detach().amin()
+
+
+class Problem:
+    """argmin_z f(z, z⁻) + D(z, z⁻) + g(z) with f affine in z and D Bregman, which is a ``Prox`` at v = r + A(z⁻)."""
+
+    def __init__(self, coupling: Coupling, divergence: Bregman, regularizer: Regularizer):
+        self.coupling, self.divergence, self.regularizer = coupling, divergence, regularizer
+        self.prox = Prox(divergence.phi, regularizer)
+
+    def objective(self, z: Tensor, z_prev: Tensor) -> Tensor:
+        """f + D + g at a candidate z, one value a sample."""
+        n = self.coupling.event_ndim
+        d = _per_sample(self.divergence.value(z, z_prev), n - self.divergence.phi.event_ndim)
+        g = _per_sample(self.regularizer.value(z), n - self.regularizer.event_ndim)
+        return self.coupling.value(z, z_prev) + d + g
+
+    def dual_point(self, z: Tensor | None, u: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """v = r + A(z⁻), A called once; z or u = ∇φ(z) may be missing. A sees z in ``dtype``, v is at least float32."""
+        phi = self.divergence.phi
+        if z is None:
+            z = phi.grad_conjugate(u)  # type: ignore[arg-type]
+        r = self.divergence.reference.dual(phi, at_least_float32(z), u)
+        a = self.coupling(z if z.dtype is dtype else z.to(dtype))
+        return at_least_float32(a) if r is None else r + a
+
+
+def _per_sample(x: Tensor, n: int) -> Tensor:
+    return x.sum(tuple(range(-n, 0))) if n > 0 else x

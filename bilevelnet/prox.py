@@ -1,0 +1,94 @@
+"""The Bregman proximal operator, and the one place where an answer meets the policy for failures."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .legendre import Legendre
+from .problem import Prox
+from .regularizers import Regularizer
+from .solution import CONVERGED, INVALID, Solution, check_policy, settle, squeeze, worst
+from .solvers import Solver, bind
+from .solvers.base import Map
+from .values import at_least_float32, check_floating, extremes, readable
+
+
+def bregman_prox(
+    phi: Legendre, g: Regularizer, v: Tensor, solver: str | Solver = "auto", on_failure: str = "raise"
+) -> Tensor:
+    """prox^φ_g(v) = argmin_z φ(z) + g(z) − ⟨z, v⟩ = (∇φ + ∂g)⁻¹(v) (the left Bregman prox, weight of D equal to 1).
+
+    v: any shape where φ and g are separable; vector pieces act on the last dimension. The result has v's shape,
+    dtype and device. Raises InputError for a wrong type or a pair that no solver takes, SolveError as ``on_failure``
+    ("raise", "warn", "nan", "ignore") says where an element has no solution.
+    """
+    bound = Bound(phi, g, solver, on_failure)
+    check_point(bound.prox, v)
+    return bound.apply(at_least_float32(v), v.dtype, bound.prox.dims)
+
+
+def solve_prox(
+    phi: Legendre, g: Regularizer, v: Tensor, solver: str | Solver = "auto", on_failure: str = "raise"
+) -> Solution:
+    """bregman_prox with everything known about the answer, as a ``Solution``."""
+    bound = Bound(phi, g, solver, on_failure)
+    check_point(bound.prox, v)
+    return bound.solve(at_least_float32(v), v.dtype, bound.prox.dims)
+
+
+def check_point(prox: Prox, v: Tensor) -> None:
+    """InputError unless v is a floating-point tensor with the event dimensions of the problem."""
+    check_floating(v, "v")
+    if v.ndim < prox.event_ndim:
+        raise InputError(f"v has {v.ndim} dimensions; {prox.g.label} with {prox.phi.label} acts on {prox.event_ndim}")
+
+
+class Bound:
+    """A pair (φ, g) with its map and policy: what layers, chains and bregman_prox share."""
+
+    def __init__(self, phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str):
+        self.prox = Prox(phi, g)
+        self.map: Map
+        self.map, self.passed_over = bind(phi, g, solver)
+        self.on_failure = check_policy(on_failure)
+        self.subject = f"prox of {g.label} under {phi.label}"
+
+    def apply(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Tensor:
+        """z, after the policy; an element spans the dimensions ``dims``."""
+        if not self.map.direct:
+            outcome = self.map.solve(v)
+            z = self._settled(outcome.z, outcome.status.broadcast_to(v.shape), dims)
+        else:
+            z = self.map.primal(v)
+            if not self.sound(v):
+                z = self._settled(z, self.map.status(v), dims)
+        return z if z.dtype is dtype else z.to(dtype)
+
+    def solve(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Solution:
+        """The whole Solution, after the policy."""
+        z, u, status, iterations, multipliers = self.map.solve(v)
+        with torch.no_grad():
+            residual = self.prox.residual(z, self.prox.phi.grad(z) if u is None else u, v)
+            residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual
+        broken = (status == CONVERGED) & ~z.isfinite()
+        status = worst(torch.where(broken, INVALID, status), dims)
+        z = settle(z, status, dims, self.on_failure, self.subject)
+        bound = self.prox.error_bound(residual)
+        status = squeeze(status, dims)
+        return Solution(z.to(dtype), u, status, residual, bound, iterations, self.map.name, multipliers)
+
+    def sound(self, v: Tensor) -> bool:
+        """Whether one look at v tells that every element has a solution, or nobody asked."""
+        if self.on_failure == "ignore" or not v.numel():
+            return True
+        if not (self.map.whole and readable(v)):
+            return False
+        ((low, high),) = extremes(v)
+        return -math.inf < low and high < math.inf
+
+    def _settled(self, z: Tensor, status: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return settle(z, worst(status, dims), dims, self.on_failure, self.subject)

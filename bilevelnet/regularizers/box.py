@@ -1,0 +1,61 @@
+"""Constraints entry by entry: z ≥ 0, and lo ≤ z ≤ hi."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval, Nonnegative
+from ..errors import InputError
+from ..piece import Scalar, Weight
+from .piecewise_linear import Piecewise
+
+
+class Nonneg(Piecewise):
+    """The indicator of z ≥ 0; prox max(v, 0), conjugate the indicator of y ≤ 0."""
+
+    key = "nonneg"
+    slope_names = ("−∞", "0")
+
+    domain = Nonnegative()  # type: ignore[assignment]
+
+    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
+        return (0.0,), (-math.inf, 0.0)
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        return torch.where(y <= 0, 0.0, torch.inf)
+
+
+class Box(Piecewise):
+    """The indicator of lo ≤ z ≤ hi; prox clip(v, lo, hi), conjugate max(lo y, hi y).
+
+    An infinite end is no constraint. Raises InputError where lo > hi.
+    """
+
+    key = "box"
+    slope_names = ("−∞", "0", "∞")
+    examples = ({"lo": 0.2, "hi": 0.7}, {"lo": -1.0, "hi": 0.5})
+    lo, hi = Weight(), Weight()
+
+    def __init__(self, lo: Scalar = -math.inf, hi: Scalar = math.inf):
+        super().__init__()
+        self.lo, self.hi = lo, hi
+        low, high = (torch.as_tensor(t).detach() for t in (self.lo, self.hi))
+        if bool((low > high).any()):
+            raise InputError(f"box: needs lo <= hi, not lo = {lo}, hi = {hi}")
+
+    @property
+    def domain(self) -> Interval:  # type: ignore[override]
+        return Interval(self.lo, self.hi)
+
+    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
+        return (self.lo, self.hi), (-math.inf, 0.0, math.inf)
+
+    def value(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        return torch.maximum(self.lo * y, self.hi * y)

@@ -1,0 +1,108 @@
+"""What is known of an answer, element by element, and what is done with a failure."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, SolveError
+from .values import readable
+
+POLICIES = ("raise", "warn", "nan", "ignore")
+
+
+class Status(IntEnum):
+    """How the solution of one element went; compare a tensor with it: ``sol.status == Status.infeasible``."""
+
+    converged = 0
+    max_iter = 1
+    infeasible = 2
+    unbounded = 3
+    invalid = 4
+
+
+# Plain integers for tensor code: torch.compile takes no enum.
+CONVERGED, MAX_ITER, INFEASIBLE, UNBOUNDED, INVALID = (int(s) for s in Status)
+
+MEANING = {
+    Status.max_iter: "stopped at the iteration limit; raise max_iter or tol of the solver",
+    Status.infeasible: "infeasible: dom g does not meet int dom φ there",
+    Status.unbounded: "unbounded: no minimiser, v is outside int dom (φ + g)*; add a regularizer that grows, or move v",
+    Status.invalid: "invalid: v is NaN or infinite, or the result is",
+}
+
+
+@dataclass
+class Solution:
+    """z and everything known about it.
+
+    z: the minimiser. dual: u = ∇φ(z), or None where the solver has none. status: per element, integers of
+    ``Status``. residual: dist(v, ∇φ(z) + ∂g(z)) in dual units, per element. error_bound: residual/σ ≥ ‖z − z*‖ where
+    φ is σ-strongly convex, else None. iterations: of the search, 0 for a closed form. multipliers: of the
+    constraints, where the solver knows them. solver: its name.
+    """
+
+    z: Tensor
+    dual: Tensor | None
+    status: Tensor
+    residual: Tensor
+    error_bound: Tensor | None
+    iterations: int
+    solver: str
+    multipliers: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether each element was solved."""
+        return self.status == CONVERGED
+
+
+def check_policy(on_failure: str) -> str:
+    """on_failure, or InputError with the known ones."""
+    if on_failure not in POLICIES:
+        raise InputError(f"unknown on_failure {on_failure!r}; known: {', '.join(POLICIES)}")
+    return on_failure
+
+
+def settle(z: Tensor, status: Tensor, dims: tuple[int, ...], on_failure: str, subject: str) -> Tensor:
+    """z after the policy for failed elements. ``status`` is per element, its event dimensions ``dims`` kept as 1.
+
+    Where values cannot be read nothing can raise: failed elements are NaN.
+    """
+    if on_failure == "ignore":
+        return z
+    failed = status != CONVERGED
+    if on_failure == "nan" or not readable(z, status):
+        return torch.where(failed, torch.nan, z)
+    if not bool(failed.any()):
+        return z
+    status = squeeze(status, dims)
+    index = status.nonzero()[0]
+    meaning = MEANING[Status(int(status[tuple(index)]))]
+    count = f"{int(failed.sum())} of {failed.numel()} elements have no solution, first at {tuple(index.tolist())}"
+    return tell(z, SolveError(f"{subject}: {count}: {meaning}"), on_failure)
+
+
+def tell(z: Any, error: Exception, on_failure: str) -> Any:
+    """Raise the error, or warn with its words and return z."""
+    if on_failure == "raise":
+        raise error
+    warnings.warn(str(error), RuntimeWarning, stacklevel=5)
+    return z
+
+
+def worst(status: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The worst status of each element, its dimensions kept as 1."""
+    return status.amax(dims, keepdim=True) if dims else status
+
+
+def squeeze(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """x without its event dimensions, each of size 1."""
+    for d in sorted((d % x.ndim for d in dims), reverse=True):
+        x = x.squeeze(d)
+    return x

@@ -1,0 +1,9 @@
+"""Solvers: each states which problems it takes, and binds one to a map v ↦ z. ``auto`` is a visible function."""
+
+from ..maps import Map, Outcome
+from .auto import bind, registry
+from .base import Solver
+from .closed_form import ClosedForm
+from .conic import Conic
+
+__all__ = ["ClosedForm", "Conic", "Map", "Outcome", "Solver", "bind", "registry"]

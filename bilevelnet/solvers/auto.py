@@ -1,0 +1,39 @@
+"""The automatic choice: the first solver of a fixed order that takes the pair."""
+
+from __future__ import annotations
+
+from ..closed_forms.plan import check_domains
+from ..errors import InputError
+from ..legendre import Legendre
+from ..maps import Map
+from ..regularizers import Regularizer
+from .base import Solver
+from .closed_form import ClosedForm
+from .conic import Conic
+
+registry: dict[str, type[Solver]] = {s.name: s for s in (ClosedForm, Conic)}
+ORDER: tuple[type[Solver], ...] = (ClosedForm, Conic)
+
+
+def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list[str]]:
+    """The map of (φ, g) by ``solver``, and why the faster solvers were passed over.
+
+    Raises InputError for an unknown name, or with every solver's reason where none takes the pair.
+    """
+    for piece, kind in ((phi, Legendre), (g, Regularizer)):
+        if not isinstance(piece, kind):
+            raise InputError(f"expected a {kind.__name__}, not a {type(piece).__name__}")
+    check_domains(phi, g)
+    if isinstance(solver, Solver):
+        return solver.bind(phi, g), []
+    if solver != "auto":
+        if solver not in registry:
+            raise InputError(f"unknown solver {solver!r}; known: auto, {', '.join(registry)}, or a solver object")
+        return registry[solver]().bind(phi, g), []
+    reasons = []
+    for candidate in ORDER:
+        try:
+            return candidate().bind(phi, g), reasons
+        except InputError as refusal:
+            reasons.append(f"not {candidate.name}: {refusal}")
+    raise InputError(f"no solver takes {phi.label} + {g.label}: " + "; ".join(reasons))

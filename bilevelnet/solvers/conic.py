@@ -1,0 +1,138 @@
+"""What cvxpy can express, through cvxpylayers: the last fallback and an independent, loose check."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval
+from ..errors import InputError, SolveError
+from ..legendre import Legendre
+from ..maps import Map, Outcome
+from ..piece import Piece, Weight
+from ..regularizers import Regularizer
+from ..regularizers.base import as_pair
+from ..solution import CONVERGED, INVALID, MAX_ITER
+from .base import Solver
+
+# One proximal step from the answer moves it by no more than this; Clarabel's defaults reach 1e-4 to 1e-5 in z.
+ACCEPT = 1e-4
+
+
+class Conic(Solver):
+    """min φ(z) + g(z) − ⟨z, v⟩ as a cone program by cvxpylayers, with its implicit differentiation.
+
+    ``accept`` bounds the move of one proximal step from the answer; beyond it the element has not converged.
+    Solved in float64, returned in v's dtype. One problem is compiled for each event size.
+    """
+
+    name = "conic"
+
+    def __init__(self, accept: float = ACCEPT, method: str = "Clarabel"):
+        self.accept, self.method = accept, method
+
+    def bind(self, phi: Legendre, g: Regularizer) -> ConicMap:
+        return ConicMap(phi, g, self)
+
+
+class ConicMap(Map):
+    name = "conic"
+
+    def __init__(self, phi: Legendre, g: Regularizer, solver: Conic):
+        if phi.event_ndim > 1 or g.event_ndim > 1:
+            raise InputError("the conic solver takes scalars and vectors")
+        if any(getattr(getattr(t, "inner", t), "dim", -1) != -1 for t in g.terms()):
+            raise InputError("the conic solver takes vectors along the last dimension: move dim there")
+        self.phi, self.g, self.solver = phi, g, solver
+        try:
+            self._build(2)  # refuses now what has no expression, or none that cvxpylayers can differentiate
+        except ImportError as missing:
+            raise InputError(
+                f"the conic solver needs the extra 'conic': pip install 'bilevelnet[conic]' ({missing})"
+            ) from missing
+
+    def _build(self, n: int) -> tuple[Any, list[tuple[Piece, str]]]:
+        import cvxpy as cp
+        from cvxpylayers.torch import CvxpyLayer
+
+        z, v = cp.Variable(n), cp.Parameter(n)
+        memo: dict[int, Any] = {}
+        originals = {id(m): m for p in (self.phi, self.g) for m in p.modules()}
+        phi, g = copy.deepcopy(self.phi, memo), copy.deepcopy(self.g, memo)
+        # A weight that is a tensor becomes a cvxpy parameter, so that its gradient comes back.
+        weights, parameters = [], []
+        for address, module in originals.items():
+            twin = memo[address]
+            for name in _tensor_weights(module):
+                value = getattr(module, name)
+                shape = (n,) if _is_vector(value) else ()
+                parameter = cp.Parameter(shape, nonneg=getattr(type(module), name).low >= 0)
+                twin.__dict__[getattr(type(module), name).number] = parameter
+                weights.append((module, name))
+                parameters.append(parameter)
+        expression, constraints = as_pair(g.expression(z))
+        problem = cp.Problem(cp.Minimize(phi.expression(z) + expression - v @ z), constraints)
+        if not problem.is_dpp():
+            raise InputError(
+                f"{self.phi.label} + {self.g.label} with these learned weights is not DPP: cvxpylayers cannot take it"
+            )
+        args = {"solve_method": self.solver.method}
+        return CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args), weights
+
+    def solve(self, v: Tensor) -> Outcome:
+        n = v.shape[-1] if v.ndim else 1
+        if v.numel() == 0:
+            return Outcome(v.clone(), v.clone(), torch.zeros(v.shape, dtype=torch.int8, device=v.device), 0, {})
+        layer, weights = self._build(n)
+        rows = v.reshape(-1, n).double()
+        values = []
+        for module, name in weights:
+            w = getattr(module, name)
+            rows_of_w = w.to(torch.float64).broadcast_to(v.shape).reshape(-1, n)
+            values.append(rows_of_w if _is_vector(w) else rows_of_w[:, 0])
+        good = rows.detach().isfinite().all(-1)
+        try:
+            (z,) = layer(torch.where(good[:, None], rows, 0.0), *values)
+        except Exception as failure:  # the back end raises what it likes; say which problem it was
+            raise SolveError(f"the conic back end failed on {self.phi.label} + {self.g.label}: {failure}") from failure
+        z = z.reshape(v.shape)
+        status = self._judge(z.detach(), v.detach().double(), good.reshape(v.shape[:-1] + (1,)) if v.ndim else good[0])
+        with torch.no_grad():
+            dual = self.phi.grad(self._inside(z))
+        return Outcome(z.to(v.dtype), dual.to(v.dtype), status, 0, {})
+
+    def _inside(self, z: Tensor) -> Tensor:
+        # The interior-point answer may leave the domain by its tolerance.
+        domain = self.phi.domain
+        if not isinstance(domain, Interval):
+            return z
+        tiny = 1e-12
+        return torch.minimum(
+            torch.maximum(z, torch.as_tensor(domain.lo + tiny, dtype=z.dtype)),
+            torch.as_tensor(domain.hi - tiny, dtype=z.dtype),
+        )
+
+    def _judge(self, z: Tensor, v: Tensor, good: Tensor) -> Tensor:
+        inside = self._inside(z)
+        step = 1 / self.phi.hessian(inside)  # type: ignore[operator]
+        if self.g.event_ndim:
+            step = step.amin(-1, keepdim=True)
+        moved = self.g.prox(inside + step * (v - self.phi.grad(inside)), step) - z
+        fine = moved.abs() <= self.solver.accept * (1 + z.abs())
+        status = torch.where(fine, CONVERGED, MAX_ITER)
+        return torch.where(good, status, INVALID)
+
+    def explain(self) -> str:
+        return f"conic: {self.phi.label} + {self.g.label} by cvxpylayers ({self.solver.method}), to about 1e-5"
+
+
+def _tensor_weights(module: Any) -> list[str]:
+    names = [n for n in dir(type(module)) if isinstance(getattr(type(module), n, None), Weight)]
+    return [n for n in names if isinstance(getattr(module, n), Tensor)]
+
+
+def _is_vector(weight: Tensor) -> bool:
+    return weight.ndim > 0 and weight.shape[-1] > 1

@@ -1,0 +1,50 @@
+"""What may be known of values: when they can be read, and the one read that decides whether a mask is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import _functorch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from .errors import InputError
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def readable(*tensors: Tensor) -> bool:
+    """Whether the values can be looked at: not under compile, export, tracing, vmap or graph capture."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
+        return False
+    for t in tensors:
+        while _functorch.maybe_get_level(t) > 0 and not _functorch.is_batchedtensor(t):
+            t = _functorch.get_unwrapped(t)
+        if _functorch.is_batchedtensor(t):
+            return False
+        if t.is_cuda and torch.cuda.is_current_stream_capturing():
+            return False
+    return True
+
+
+def extremes(*tensors: Tensor) -> list[tuple[float, float]]:
+    """(min, max) of each tensor, NaN where it holds one, in one read from the device."""
+    pairs = [torch.aminmax(t.detach()) for t in tensors]
+    if tensors[0].is_cuda:
+        flat = torch.stack([end.to(torch.float64) for p in pairs for end in p]).tolist()
+        return list(zip(flat[::2], flat[1::2], strict=True))
+    return [(p.min.item(), p.max.item()) for p in pairs]
+
+
+def check_floating(x: Any, name: str) -> None:
+    """InputError unless x is a floating-point torch tensor."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name} is a {type(x).__module__}.{type(x).__name__}; give a torch tensor (torch.as_tensor)")
+    if not x.is_floating_point():
+        raise InputError(f"{name} has dtype {x.dtype}; give a floating-point tensor, e.g. {name}.float()")
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, in float32 where it is in half precision: the dual state and the closed forms need its exponent range."""
+    return x.float() if x.dtype in HALF else x
