@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class Chain(nn.Sequential):
         self.space, self.on_failure = space, check_policy(on_failure)
         # Whether each layer takes over the u of the layer before it.
         phis = [layer.divergence.phi for layer in layers]
-        self.shares = (space == "dual", *(a.same_function(b) for a, b in zip(phis, phis[1:], strict=False)))
+        self.shares = (space == "dual", *(a.same_function(b) for a, b in pairwise(phis)))
 
     def forward(self, x: Tensor, return_dual: bool = False) -> Any:
         layers: list[BilevelLayer] = list(self._modules.values())  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ class Interval(Domain):
         return (z > self.lo) & (z < self.hi)
 
     def holds(self, low: float, high: float) -> bool:
-        return self.constant and low > self.lo and high < self.hi
+        return self.constant and bool(low > self.lo and high < self.hi)
 
     def inner(self) -> float:
         """A number inside, where the ends are numbers."""

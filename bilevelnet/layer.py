@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .couplings import Coupling
 from .divergences import Bregman
 from .errors import DomainError, InputError
+from .legendre import Legendre
 from .problem import Problem
 from .prox import Bound
 from .regularizers import Regularizer, Zero
@@ -21,8 +22,8 @@ class BilevelLayer(nn.Module):
 
     For f = −⟨z, A(z⁻)⟩ and D = D_φ this is z⁺ = prox^φ_g(∇φ(R z⁻) + A(z⁻)) (Frecon et al., 2022). ``solver`` is
     "auto", a solver's name or a solver object; ``on_failure`` is "raise", "warn", "nan" (only the failed samples) or
-    "ignore". Input: z⁻ of any leading batch shape, its last ``coupling.event_ndim`` dimensions one sample, in int dom φ;
-    output: z⁺ in z⁻'s dtype and on its device. A is called exactly once a forward.
+    "ignore". Input: z⁻ of any leading batch shape, its last ``coupling.event_ndim`` dimensions
+    one sample, in int dom φ; output: z⁺ in z⁻'s dtype and on its device. A is called exactly once a forward.
 
     Raises InputError for pieces that do not fit (types, widths, a pair no solver takes) and for tensors of a wrong
     type, dtype or width; DomainError for z⁻ outside int dom φ and SolveError where there is no minimiser, the last
@@ -148,7 +149,7 @@ def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
         )
 
 
-def _domain_error(phi: nn.Module, z: Tensor, inside: Tensor) -> InputError:
+def _domain_error(phi: Legendre, z: Tensor, inside: Tensor) -> InputError:
     bad = ~inside
     index = bad.nonzero()[0]
     value = float(z[tuple(index)]) if index.numel() <= z.ndim else float("nan")

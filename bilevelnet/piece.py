@@ -9,7 +9,7 @@ that never leaves its range; optimise ``piece.parameters()``. (torch's parametri
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,10 @@ class _Built(type):
 class Piece(nn.Module, metaclass=_Built):
     """A function of the formula. ``key`` is its name in the registry."""
 
+    if TYPE_CHECKING:  # what __init__ set, which torch types as Tensor | Module
+
+        def __getattr__(self, name: str) -> Any: ...
+
     key: str = ""
     examples: tuple[dict[str, Any], ...] = ({},)  # parameters at which the laws are tested
 
@@ -175,11 +179,10 @@ class Piece(nn.Module, metaclass=_Built):
         return ", ".join(shown)
 
 
-def registry_of(namespace: dict[str, Any], base: type) -> dict[str, type]:
+def registry_of(namespace: dict[str, Any], base: Any) -> dict[str, Any]:
     """The classes of a package's namespace by key: an export line is all it takes to register a piece."""
-    return {
-        c.key: c for c in namespace.values() if isinstance(c, type) and issubclass(c, base) and c.__dict__.get("key")
-    }
+    classes: list[Any] = [c for c in namespace.values() if isinstance(c, type) and issubclass(c, base)]
+    return {c.key: c for c in classes if c.__dict__.get("key")}
 
 
 def build(registry: dict[str, type], kind: str, key: str, params: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -28,20 +29,27 @@ def known(phi: type[Legendre], h: type[Regularizer], name: str) -> Callable[[Inv
     return register
 
 
+def has_rule(phi: Legendre, h: Regularizer) -> bool:
+    """Whether the pair has a rule of its own."""
+    return (type(phi), h.kind) in _pairs
+
+
 class Absorbed:
     """ψ = φ + Σ h: ``grad``, ``inverse`` = (∇ψ)⁻¹, and u = ∇φ(z) = w − Σ ∇h(z) from w = ∇ψ(z)."""
 
     def __init__(self, phi: Legendre, terms: list[Regularizer]):
         self.phi, self.terms = phi, terms
         spans = [phi.span(), *(t.span() for t in terms)]
-        self.basis = frozenset(name for s in spans if s for name in s) if all(s is not None for s in spans) else None
+        self.basis: Any = (
+            frozenset(name for s in spans if s for name in s) if all(s is not None for s in spans) else None
+        )
         self.rule: Inverse | None = None
         self.name = "the mirror map"
         if not terms:
             return
         if self.basis in span.INVERSES:
-            self.name = span.INVERSES[self.basis][0]  # type: ignore[index]
-        elif len(terms) == 1 and (type(phi), terms[0].kind) in _pairs:
+            self.name = span.INVERSES[self.basis][0]
+        elif len(terms) == 1 and has_rule(phi, terms[0]):
             self.name, self.rule = _pairs[type(phi), terms[0].kind]
         else:
             what = " + ".join(t.label for t in terms)
@@ -66,21 +74,21 @@ class Absorbed:
 
     def coefficients(self) -> dict[str, float | Tensor]:
         """∇ψ over the basis, from the weights as they are now."""
-        return span.add([p.span() for p in (self.phi, *self.terms)])  # type: ignore[misc]
+        return span.add([p.span() for p in (self.phi, *self.terms)])
 
     def grad(self, z: Tensor) -> Tensor:
         return self.phi.grad(z) + self.slope(z) if self.terms else self.phi.grad(z)
 
-    def slope(self, z: Tensor) -> Tensor:
+    def slope(self, z: Tensor) -> Any:
         """Σ ∇h(z)."""
-        return sum(t.derivatives(z)[0] for t in self.terms)  # type: ignore[return-value]
+        return sum(t.derivatives(z)[0] for t in self.terms)
 
     def inverse(self, w: Tensor) -> Tensor:
         if not self.terms:
             return self.phi.grad_conjugate(w)
         if self.rule is not None:
             return self.rule(self.phi, self.terms[0], w)
-        return span.INVERSES[self.basis][1](w, self.coefficients())  # type: ignore[index]
+        return span.INVERSES[self.basis][1](w, self.coefficients())
 
     def dual(self, w: Tensor, z: Tensor) -> Tensor:
         return w - self.slope(z) if self.terms else w

@@ -11,9 +11,9 @@ from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, UNBOUNDED
-from .absorb import Absorbed
+from .absorb import Absorbed, has_rule
 from .select import Select
-from .shift import Shift
+from .shift import couple
 
 
 class ClosedFormMap(Map):
@@ -26,71 +26,57 @@ class ClosedFormMap(Map):
         self.phi, self.g = phi, g
         terms = list(g.terms())
         linear = [t for t in terms if t.pieces() is not None]
-        others = [t for t in terms if t.pieces() is None]
-        vector = [t for t in others if t.event_ndim]
-        smooth = [t for t in others if not t.event_ndim]
-        if (linear or smooth or vector) and phi.event_ndim:
-            raise InputError(f"no closed form is known for {g.label} with {phi.label}, which is not separable")
+        smooth = [t for t in terms if t.pieces() is None and (t.event_ndim == 0 or has_rule(phi, t))]
+        coupled = [t for t in terms if t not in linear and t not in smooth]
         self.psi = Absorbed(phi, smooth)
-        if len(vector) > 1:
-            raise InputError(f"no closed form is known for two coupled terms: {', '.join(t.label for t in vector)}")
-        self.shift = Shift(self.psi, vector[0]) if vector else None
-        if self.shift and any(isinstance(k, Tensor) or k > 0 for t in linear for k in t.pieces()[0]):  # type: ignore[index]
-            raise InputError(f"{g.label}: a knot inside the simplex leaves no closed form for its multiplier")
-        self.select = Select(self.psi, linear)
+        self.coupled = couple(self.psi, linear, coupled) if coupled or (phi.event_ndim and linear) else None
+        self.select = Select(self.psi, [] if self.coupled else linear)
         # The identity u = v is the residual network's kernel: nothing to do before ρ.
         self.trivial = not terms
-        full = Interval()
-        self.whole = self.psi.dual_domain == full and all(t.constant for t in terms)
+        self.whole = self.psi.dual_domain == Interval() and all(t.constant for t in terms)
 
     def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.trivial:
             return v, None
-        if self.shift is not None:
-            z, w = self.shift(self._restricted(v))
-            return self.psi.dual(w, z), z
-        w = self.select(v)
-        if not self.psi.terms:
-            return w, None
-        z = self.psi.inverse(w)
+        if self.coupled is None and not self.psi.terms:
+            return self.select(v), None
+        z, w = self._point(v)
         return self.psi.dual(w, z), z
 
     def primal(self, v: Tensor) -> Tensor:
         if self.trivial:
             return self.phi.grad_conjugate(v)
-        if self.shift is not None:
-            return self.shift(self._restricted(v))[0]
-        w = self.select(v)
-        return self.select.snap(w, self.psi.inverse(w))
+        z, w = self._point(v)
+        return z if self.coupled else self.select.snap(w, z)
 
     def solve(self, v: Tensor) -> Outcome:
-        if self.shift is not None:
-            z, w = self.shift(self._restricted(v))
-        else:
-            w = self.select(v)
-            z = self.select.snap(w, self.psi.inverse(w))
-        return Outcome(z, self.psi.dual(w, z), self.status(v), 0, {})
+        z, w = self._point(v)
+        return Outcome(self.select.snap(w, z), self.psi.dual(w, z), self.status(v), 0, {})
 
     def status(self, v: Tensor) -> Tensor:
-        w = v if self.shift is not None else self.select(v)
-        status = torch.where(self.psi.dual_domain.interior(w), CONVERGED, UNBOUNDED)
+        w = v if self.coupled else self.select(v)
+        status = torch.where(_entries(self.psi.dual_domain.interior(w), w), CONVERGED, UNBOUNDED)
         status = torch.where(w.isfinite(), status, INFEASIBLE)
         return torch.where(v.isfinite(), status, INVALID)
 
-    def _restricted(self, v: Tensor) -> Tensor:
-        # On z ≥ 0 a piecewise-linear term with its knots at or below 0 is linear.
-        slopes = [t.pieces()[1][-1] for t in self.select.terms]  # type: ignore[index]
-        return v - sum(slopes) if slopes else v
+    def _point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        # (z, w = ∇ψ(z)), z not yet mended on the knots
+        if self.coupled is not None:
+            return self.coupled(v)
+        w = self.select(v)
+        return self.psi.inverse(w), w
 
     def explain(self) -> str:
         absorbed = " + ".join(t.label for t in self.psi.terms)
         moves = [
             f"absorb {absorbed} into {self.phi.label} ({self.psi.name})" if absorbed else "absorb none",
             f"select {' + '.join(t.label for t in self.select.terms)}" if self.select.terms else "select none",
-            f"shift {self.shift.simplex.label}" if self.shift else "shift none",
+            f"shift {' + '.join(t.label for t in self.g.terms() if t not in self.psi.terms)}"
+            if self.coupled
+            else "shift none",
         ]
         name = "w = ∇ψ(z)" if absorbed else "u"
-        formula = self.shift.formula if self.shift else self.select.formula
+        formula = self.coupled.formula if self.coupled else self.select.formula
         return f"closed form: {self.phi.label} + {self.g.label}, dual {name} = {formula}; {', '.join(moves)}"
 
 
@@ -110,3 +96,10 @@ def check_domains(phi: Legendre, g: Regularizer) -> None:
             f"infeasible: dom g = {b} of {g.label} does not meet the interior of dom φ = {a} of {phi.label}; "
             f"move the constraint, or take a φ with a wider domain"
         )
+
+
+def _entries(inside: Tensor, w: Tensor) -> Tensor:
+    """A mask of events as a mask of entries."""
+    while inside.ndim < w.ndim:
+        inside = inside.unsqueeze(-1)
+    return inside

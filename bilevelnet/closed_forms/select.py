@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..numerics import select
 from ..piece import Scalar
-from ..regularizers import Regularizer
 from .absorb import Absorbed
 
 
@@ -21,26 +21,26 @@ class Select:
     tensor are computed once.
     """
 
-    def __init__(self, psi: Absorbed, terms: list[Regularizer]):
+    def __init__(self, psi: Absorbed, terms: list[Any]):
         self.psi, self.terms = psi, terms
-        knots = [t for term in terms for t in term.pieces()[0]]  # type: ignore[index]
+        knots = [t for term in terms for t in term.pieces()[0]]
         fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots)
-        self.levels: dict[Scalar, float] | None = {t: self._level_of_number(t) for t in knots} if fixed else None
+        self.levels: Any = {t: self._level_of_number(t) for t in knots} if fixed else None
         # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
-        self.snapped = not fixed or not all(self._returns(t) for t in knots if math.isfinite(self.levels[t]))  # type: ignore[index]
+        self.snapped = not fixed or not all(self._returns(t) for t in knots if math.isfinite(self.levels[t]))
 
     def __call__(self, v: Tensor) -> Tensor:
         if not self.terms:
             return v
         pieces = [t.pieces() for t in self.terms]
-        end = sum(p[1][-1] for p in pieces)  # type: ignore[index, misc]
+        end = sum(p[1][-1] for p in pieces)
         return select(v, end, ((self._level(t, v), left) for t, left in _left_slopes(pieces)))
 
     def snap(self, w: Tensor, z: Tensor) -> Tensor:
         """z with the knots themselves where w rests on their levels."""
         if self.terms and self.snapped:
             for term in self.terms:
-                for t in term.pieces()[0]:  # type: ignore[index]
+                for t in term.pieces()[0]:
                     z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
 
@@ -62,7 +62,7 @@ class Select:
         return float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
 
     def _returns(self, t: Scalar) -> bool:
-        levels = [torch.tensor(self.levels[t], dtype=d) for d in (torch.float32, torch.float64)]  # type: ignore[index]
+        levels = [torch.tensor(self.levels[t], dtype=d) for d in (torch.float32, torch.float64)]
         return all(bool(self.psi.inverse(a) == t) for a in levels)
 
     @property
@@ -71,11 +71,11 @@ class Select:
         if not self.terms:
             return "v"
         if len(self.terms) > 1 or not getattr(self.terms[0], "slope_names", None):
-            count = sum(len(t.pieces()[0]) for t in self.terms)  # type: ignore[index]
+            count = sum(len(t.pieces()[0]) for t in self.terms)
             return f"max(v − s_{count}, max_k min(v − s_{{k−1}}, ∇ψ(t_k))), {count} knots"
         names = self.terms[0].slope_names
         text = "" if names[-1] == "∞" else _minus(names[-1])
-        for t, name in zip(self.terms[0].pieces()[0], names, strict=False):  # type: ignore[index]
+        for t, name in zip(self.terms[0].pieces()[0], names, strict=False):
             level = self.levels[t] if self.levels is not None else None
             if level == -math.inf:
                 continue
@@ -103,7 +103,7 @@ def _slope_before(t: Scalar, knots: list[Scalar], slopes: list[Scalar]) -> Scala
         if t is knot:  # a term's own knot: the slope before it, whatever the numbers
             return slope
         if isinstance(t, Tensor) or isinstance(knot, Tensor):
-            like = t if isinstance(t, Tensor) else knot
+            like: Any = t if isinstance(t, Tensor) else knot
             slope = torch.where(
                 torch.as_tensor(t > knot, device=like.device), _tensor(after, like), _tensor(slope, like)
             )

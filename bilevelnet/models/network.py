@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,8 +35,9 @@ class BilevelNetwork(nn.Module):
 
     def representations(self, z0: Tensor) -> list[Tensor]:
         """z after every layer, the input first."""
-        points, z, u = [z0], z0, None
-        for layer in self.chain:
+        points, u = [z0], None
+        layers: list[Any] = list(self.chain)
+        for layer in layers:
             u, z = Chain(layer, space="primal" if u is None else "dual")(z0 if u is None else u, return_dual=True)
             points.append(z)
         return points

@@ -30,7 +30,7 @@ def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list
         if solver not in registry:
             raise InputError(f"unknown solver {solver!r}; known: auto, {', '.join(registry)}, or a solver object")
         return registry[solver]().bind(phi, g), []
-    reasons = []
+    reasons: list[str] = []
     for candidate in ORDER:
         try:
             return candidate().bind(phi, g), reasons

@@ -12,7 +12,7 @@ from ..domains import Interval
 from ..errors import InputError, SolveError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
-from ..piece import Piece, Weight
+from ..piece import Weight
 from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
 from ..solution import CONVERGED, INVALID, MAX_ITER
@@ -54,7 +54,7 @@ class ConicMap(Map):
                 f"the conic solver needs the extra 'conic': pip install 'bilevelnet[conic]' ({missing})"
             ) from missing
 
-    def _build(self, n: int) -> tuple[Any, list[tuple[Piece, str]]]:
+    def _build(self, n: int) -> tuple[Any, list[tuple[Any, str]]]:
         import cvxpy as cp
         from cvxpylayers.torch import CvxpyLayer
 
@@ -99,7 +99,7 @@ class ConicMap(Map):
         except Exception as failure:  # the back end raises what it likes; say which problem it was
             raise SolveError(f"the conic back end failed on {self.phi.label} + {self.g.label}: {failure}") from failure
         z = z.reshape(v.shape)
-        status = self._judge(z.detach(), v.detach().double(), good.reshape(v.shape[:-1] + (1,)) if v.ndim else good[0])
+        status = self._judge(z.detach(), v.detach().double(), good.reshape(*v.shape[:-1], 1) if v.ndim else good[0])
         with torch.no_grad():
             dual = self.phi.grad(self._inside(z))
         return Outcome(z.to(v.dtype), dual.to(v.dtype), status, 0, {})
