@@ -49,7 +49,8 @@ class Softplus(Separable):
 
     def conjugate(self, u: Tensor) -> Tensor:
         x = self.beta * u
-        tail = dilogarithm(-x.abs().neg().exp())  # −Li₂(−e^x) = π²/6 + x²/2 + Li₂(−e^{−x}) for x > 0
+        # −Li₂(−e^x) = π²/6 + x²/2 + Li₂(−e^{−x}) for x > 0; abs would have the derivative 0 at 0
+        tail = dilogarithm(-torch.where(x > 0, -x, x).exp())
         return torch.where(x > 0, math.pi**2 / 6 + x**2 / 2 + tail, -tail) / self.beta**2
 
     def hessian(self, z: Tensor) -> Tensor:
