@@ -44,10 +44,18 @@ class Chain(nn.Sequential):
         phis = [layer.divergence.phi for layer in layers]
         self.shares = (space == "dual", *(a.same_function(b) for a, b in pairwise(phis)))
 
+    def __getitem__(self, index: Any) -> Any:
+        """A layer, or for a slice the chain of those layers (they are shared, not copied)."""
+        layers = list(self._modules.values())
+        if not isinstance(index, slice):
+            return layers[index]
+        start = index.indices(len(layers))[0]
+        return Chain(*layers[index], space=self.space if start == 0 else "primal", on_failure=self.on_failure)
+
     def forward(self, x: Tensor, return_dual: bool = False) -> Any:
         layers: list[BilevelLayer] = list(self._modules.values())  # type: ignore[arg-type]
         layers[0].check_input(x)
-        dtype, phi = x.dtype, layers[0].divergence.phi
+        dtype, phi = x.dtype, layers[0].problem.phi
         z, u = (None, at_least_float32(x)) if self.space == "dual" else (x, None)
         failures = []
         for layer, shared in zip(layers, self.shares, strict=True):
@@ -56,7 +64,7 @@ class Chain(nn.Sequential):
                 u = None
                 failures.append(layer.domain_status(z, self.on_failure))
             u, z, status = layer.step(z, u, dtype)
-            phi = layer.divergence.phi
+            phi = layer.problem.phi
             failures.append(status)
         z = phi.grad_conjugate(u) if z is None else z  # type: ignore[arg-type]
         z = self._settled(z, u, [f for f in failures if f is not None], layers[-1].dims)
