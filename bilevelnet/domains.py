@@ -6,6 +6,7 @@ A domain never is a Module: a class default ``domain = Positive()`` would be sha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -126,7 +127,143 @@ class Simplex(Domain):
         return f"simplex(radius={self.radius})"
 
 
+class CappedSimplex(Domain):
+    """{z : 0 ≤ z ≤ cap, Σ z = radius} along ``dim``; its interior is relative."""
+
+    event_ndim = 1
+
+    def __init__(self, radius: Scalar, cap: Scalar, dim: int = -1):
+        self.radius, self.cap, self.dim = radius, cap, dim
+
+    def contains(self, z: Tensor) -> Tensor:
+        return Simplex(self.radius, self.dim).contains(z) & (z <= self.cap).all(self.dim)
+
+    def interior(self, z: Tensor) -> Tensor:
+        return self.contains(z) & ((z > 0) & (z < self.cap)).all(self.dim)
+
+    def __repr__(self) -> str:
+        return f"capped simplex(radius={self.radius}, cap={self.cap})"
+
+
+class NormBall(Domain):
+    """{z : ‖z‖_p ≤ radius} along ``dim``."""
+
+    event_ndim = 1
+
+    def __init__(self, p: float, radius: Scalar, dim: int = -1):
+        self.p, self.radius, self.dim = p, radius, dim
+
+    def contains(self, z: Tensor) -> Tensor:
+        # A norm of n rounded terms is off by n eps of itself at most.
+        slack = 1 + z.shape[self.dim] * torch.finfo(z.dtype).eps
+        return (self._norm(z) <= self.radius * slack).squeeze(self.dim)
+
+    def interior(self, z: Tensor) -> Tensor:
+        return (self._norm(z) < self.radius).squeeze(self.dim)
+
+    def _norm(self, z: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(z, self.p, dim=self.dim, keepdim=True)
+
+    def __repr__(self) -> str:
+        return f"{{‖z‖_{self.p:g} ≤ {self.radius}}}"
+
+
+class AffineSubspace(Domain):
+    """{z : A z = b} for A with rows in ``rows`` (k, n); its interior is relative."""
+
+    event_ndim = 1
+
+    def __init__(self, rows: Tensor, level: Scalar):
+        self.rows, self.level = rows, level
+
+    def contains(self, z: Tensor) -> Tensor:
+        rows = self.rows.to(z)
+        eps = torch.finfo(z.dtype).eps
+        size = z.abs() @ rows.abs().mT + abs(self.level)
+        return ((z @ rows.mT - self.level).abs() <= 2 * z.shape[-1] * eps * size).all(-1)
+
+    def interior(self, z: Tensor) -> Tensor:
+        return self.contains(z)
+
+    def __repr__(self) -> str:
+        return f"{{Az = b}}, {self.rows.shape[0]} equations"
+
+
+class PositiveSemidefinite(Domain):
+    """{Z : Z symmetric, Z ⪰ 0}; its interior is Z ≻ 0."""
+
+    event_ndim = 2
+    symmetric = True
+
+    def contains(self, z: Tensor) -> Tensor:
+        least, slack, symmetric = self._look(z)
+        return (least >= -slack) & symmetric
+
+    def interior(self, z: Tensor) -> Tensor:
+        least, slack, symmetric = self._look(z)
+        return (least > slack) & symmetric
+
+    @staticmethod
+    def _look(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # Eigenvalues are right to n eps of the largest one.
+        finite = z.isfinite().all(-1).all(-1)
+        values = torch.linalg.eigvalsh(torch.where(finite[..., None, None], z, 0.0))
+        slack = z.shape[-1] * torch.finfo(z.dtype).eps * values.abs().amax(-1)
+        return values.amin(-1), slack, ((z - z.mT).abs().amax((-2, -1)) <= slack) & finite
+
+    def __repr__(self) -> str:
+        return "{Z ⪰ 0}"
+
+
+class Preimage(Domain):
+    """{z : K(z) ∈ domain} for a map K of events to events; ``event_ndim`` is that of z."""
+
+    def __init__(self, domain: Domain, map: Callable[[Tensor], Tensor], event_ndim: int):
+        self.domain, self.map, self.event_ndim = domain, map, event_ndim
+
+    def contains(self, z: Tensor) -> Tensor:
+        return self._events(self.domain.contains(self.map(z)), z)
+
+    def interior(self, z: Tensor) -> Tensor:
+        return self._events(self.domain.interior(self.map(z)), z)
+
+    def _events(self, inside: Tensor, z: Tensor) -> Tensor:
+        return _all_last(inside, inside.ndim - z.ndim + self.event_ndim)
+
+    def __repr__(self) -> str:
+        return f"{{z : K(z) ∈ {self.domain!r}}}"
+
+
+class Intersection(Domain):
+    """The points of every part; entry-by-entry parts hold for all entries of an event."""
+
+    def __init__(self, parts: Sequence[Domain]):
+        self.parts = tuple(parts)
+        self.event_ndim = max(p.event_ndim for p in parts)
+        self.symmetric = any(getattr(p, "symmetric", False) for p in parts)
+
+    def contains(self, z: Tensor) -> Tensor:
+        return self._every([p.contains(z) for p in self.parts])
+
+    def interior(self, z: Tensor) -> Tensor:
+        return self._every([p.interior(z) for p in self.parts])
+
+    def _every(self, masks: list[Tensor]) -> Tensor:
+        reduced = [_all_last(m, self.event_ndim - p.event_ndim) for m, p in zip(masks, self.parts, strict=True)]
+        inside = reduced[0]
+        for mask in reduced[1:]:
+            inside = inside & mask
+        return inside
+
+    def __repr__(self) -> str:
+        return " ∩ ".join(repr(p) for p in self.parts)
+
+
 def _larger(a: Scalar, b: Scalar) -> Scalar:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return max(a, b)
     return torch.maximum(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
+
+
+def _all_last(mask: Tensor, n: int) -> Tensor:
+    return mask.flatten(-n).all(-1) if n > 0 else mask
