@@ -38,7 +38,7 @@ class Select:
 
     def snap(self, w: Tensor, z: Tensor) -> Tensor:
         """z with the knots themselves where w rests on their levels."""
-        if self.terms and self.snapped:
+        if self.terms and (self.snapped or w.device.type != "cpu"):
             for term in self.terms:
                 for t in term.pieces()[0]:
                     z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
@@ -62,8 +62,10 @@ class Select:
         return float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
 
     def _returns(self, t: Scalar) -> bool:
-        levels = [torch.tensor(self.levels[t], dtype=d) for d in (torch.float32, torch.float64)]
-        return all(bool(self.psi.inverse(a) == t) for a in levels)
+        # Vectorised and scalar code of one function may round differently: ask both.
+        shapes = [(d, n) for d in (torch.float32, torch.float64) for n in (1, 64)]
+        levels = [torch.full((n,), self.levels[t], dtype=d) for d, n in shapes]  # type: ignore[index]
+        return all(bool((self.psi.inverse(a) == t).all()) for a in levels)
 
     @property
     def formula(self) -> str:
