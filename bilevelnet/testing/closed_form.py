@@ -1,0 +1,273 @@
+"""The laws of a solver's answer for a pair (φ, g), a closed form's above all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..legendre import Legendre
+from ..prox import bregman_prox, solve_prox
+from ..regularizers import Regularizer
+from ..solvers import bind
+from . import transforms
+from .calculus import EPS, Function, jacobian, sensitivity, slope
+from .pair import Pair
+from .points import Draw, kinks, members
+from .report import Finding, Law, NotStated, Report, run
+from .weights import rebuilt, weights
+
+ROUNDING = 50 * EPS
+STEPS = (-1.0, -0.25, 0.0, 0.25, 1.0)
+
+
+def check_closed_form(
+    phi: Legendre, g: Regularizer, seed: int = 0, device: str = "cpu", raises: bool = True, thorough: bool = True
+) -> Report:
+    """The laws of the closed form of (φ, g): a Report; AssertionError with its table where one fails.
+
+    ``thorough`` adds what costs seconds: gradcheck, gradgradcheck and torch.compile. Raises InputError where the pair
+    has no closed form.
+    """
+    bind(phi, g, "closed_form")
+    pair = Pair(phi, g, "closed_form", Draw(seed, device))
+    return run(f"φ = {phi}, g = {g}", (*LAWS, *THOROUGH) if thorough else LAWS, (pair,), raises)
+
+
+def _residual(pair: Pair) -> Finding:
+    v, z, u = pair.solved
+    residual = pair.solution.residual[pair.good]
+    if not pair.event.ndim:  # at the edge of a flat piece z may be rounded off the knot, where ∂g jumps
+        for end in (-torch.inf, torch.inf):
+            residual = torch.minimum(residual, pair.g.distance(torch.nextafter(z, torch.full_like(z, end)), v - u))
+    return Finding(residual, _noise(pair), {"v": v, "z": z})
+
+
+def _noise(pair: Pair) -> Tensor:
+    v, z, u = pair.solved
+    size = pair.event.norm(v) + pair.event.norm(u)
+    if pair.event.ndim:
+        return 4 * ROUNDING * (size + pair.event.norm(z))
+    curvature = sensitivity(lambda t: pair.g.derivatives(t)[0], z, pair.event)
+    return ROUNDING * (size + curvature.nan_to_num(0.0, 0.0, 0.0))
+
+
+def _dual(pair: Pair) -> Finding:
+    _, z, u = pair.solved
+    inside = pair.phi.domain.interior(z)
+    inside = inside.flatten(1).all(1) if pair.event.ndim and inside.ndim > 1 else inside
+    z, u = z[inside], u[inside]
+    tolerance = ROUNDING * (pair.event.norm(u) + sensitivity(pair.phi.grad, z, pair.event))
+    kept = tolerance < 0.1 * (1 + pair.event.norm(u))
+    return Finding(pair.event.norm(pair.phi.grad(z) - u)[kept], tolerance[kept], {"z": z[kept], "u": u[kept]})
+
+
+def _subgradient(pair: Pair) -> Finding:
+    # p = v − u ∈ ∂g(z): g(w) ≥ g(z) + ⟨p, w − z⟩ for every w of dom g, far from z and close to it.
+    if not pair.event.ndim:
+        raise NotStated
+    v, z, u = (t.unsqueeze(1) for t in pair.solved)
+    w = members(pair.g, pair.event, pair.draw)
+    y = torch.cat([z + reach * (w - z) for reach in (1.0, 1e-2, 1e-5)], 1)
+    norm, value = pair.event.norm, pair.g_value
+    gain = pair.event.inner(v - u, y - z)
+    size = value(z).abs() + value(y).abs() + norm(z) + norm(y) + (norm(v) + norm(u)) * norm(y - z)
+    error = (value(z) + gain - value(y)).clamp(min=0)
+    return Finding(error, ROUNDING * size, {"v": v.expand_as(y), "w": y})
+
+
+def _root(pair: Pair) -> Finding:
+    # The root moves between those of v ∓ 50 eps (|v| + |u|), the rounding of the terms, and z is rounded itself.
+    v, z, u = _separable(pair)
+    moved = ROUNDING * (v.abs() + u.abs())
+    low, root, high = pair.root(torch.cat([v - moved, v, v + moved])).chunk(3)
+    slack = ROUNDING * torch.maximum(low.abs(), high.abs()) + 1e-307
+    return Finding(torch.maximum(low - z, z - high).clamp(min=0), slack, {"v": v, "z": z, "root": root})
+
+
+def _knots(pair: Pair) -> Finding:
+    # Inside a flat piece z is the knot itself, and dz/dv = 0.
+    _separable(pair)
+    t = kinks(pair.g, pair.draw)
+    t = t[pair.phi.domain.interior(t)]
+    u, (left, right) = pair.phi.grad(t), pair.g.derivatives(t)
+    v = u + (left.clamp(min=-9) + right.clamp(max=9)) / 2
+    kept = right - left > 1e-6 * (1 + u.abs())
+    if not kept.any():
+        raise NotStated
+    v, t = v[kept], t[kept]
+    error = (pair(v) - t).abs() + slope(pair, v).abs()
+    return Finding(error, 0.0, {"v": v, "knot": t})
+
+
+def _status(pair: Pair) -> Finding:
+    if not pair.separable:
+        raise NotStated
+    return Finding((pair.exists(pair.v) != pair.good).double(), 0.0, {"v": pair.v})
+
+
+def _derivative(pair: Pair) -> Finding:
+    v, z, u = pair.solved
+    f, d = _along(pair)
+    got = pair.event.project(slope(f, v))
+    reference: Function = pair.root if pair.separable else pair
+    want, smooth, noise = _slope_by_differences(pair, reference, v, d)
+    return Finding(pair.event.norm(got - want)[smooth], noise[smooth], {"v": v[smooth], "z": z[smooth], "u": u[smooth]})
+
+
+def _second_derivative(pair: Pair) -> Finding:
+    if pair.event.ndim:
+        raise NotStated
+    v, z, _ = pair.solved
+    first: Function = lambda x: slope(pair, x, create_graph=True)  # noqa: E731
+    got = slope(first, v) if first(v).requires_grad else torch.zeros_like(v)
+    want, smooth, noise = _slope_by_differences(pair, lambda x: first(x).detach(), v, torch.ones_like(v))
+    return Finding((got - want).abs()[smooth], 10 * noise[smooth], {"v": v[smooth], "z": z[smooth]})
+
+
+def _slope_by_differences(pair: Pair, f: Function, v: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative of f along d by central differences, where two steps agree on it, and its error."""
+    norm = pair.event.norm
+    h = 1e-5 * (1 + norm(v))
+    step = pair.event.expand(h) * d
+    z = f(torch.cat([v + s * step for s in STEPS])).unflatten(0, (len(STEPS), -1))
+    want, smooth = _central(z, pair.event.expand(h), norm)
+    size = norm(want)
+    noise = EPS * (norm(z[2]) + size * norm(v)) / h
+    return want, smooth, 1e-6 * size + 1e-9 + 100 * noise
+
+
+def _central(z: Tensor, h: Tensor | float, norm: Function) -> tuple[Tensor, Tensor]:
+    """The derivative from the values at ``STEPS`` times h, and where it is smooth: two steps and both sides agree."""
+    coarse, fine = (z[4] - z[0]) / (2 * h), (z[3] - z[1]) / (h / 2)
+    size, bend = norm(fine), norm((z[4] - 2 * z[2] + z[0]) / h)
+    smooth = (bend <= 1e-2 * size + 1e-7) & (norm(fine - coarse) <= 1e-5 * size + 1e-8)
+    return fine, smooth
+
+
+def _weights(pair: Pair) -> Finding:
+    # dz/dθ for every number weight θ of φ and g, given as a tensor that broadcasts with v.
+    v, z, _ = pair.solved
+    _, d = _along(pair)
+    columns = (len(v), *(1,) * pair.event.ndim)
+    found = []
+    for which, piece in enumerate((pair.phi, pair.g)):
+        for name, value in weights(piece).items():
+            h = 1e-5 * (1 + abs(value))
+            if abs(value) < 2 * h:
+                continue
+            leaf = torch.full(columns, value, dtype=v.dtype, device=v.device, requires_grad=True)
+            live = bregman_prox(*_changed(pair, which, name, leaf), v, pair.solver, on_failure="nan")
+            (got,) = torch.autograd.grad(pair.event.inner(live, d).sum(), leaf, materialize_grads=True)
+            got = got.reshape(len(v))
+            shifted = torch.cat([(leaf + s * h).detach() for s in STEPS])
+            phi, g = _changed(pair, which, name, shifted)
+            many = v.repeat(len(STEPS), *(1,) * pair.event.ndim)
+            found_z = pair.root(many, phi, g) if pair.separable else bregman_prox(phi, g, many, pair.solver, "nan")
+            want, smooth = _central(pair.event.inner(found_z.unflatten(0, (len(STEPS), -1)), d), h, torch.abs)
+            error = (got - want).abs() + pair.event.norm(live - z) / h
+            noise = EPS * (pair.event.norm(z) + want.abs() * abs(value)) / h
+            found.append((error[smooth], (1e-6 * want.abs() + 1e-9 + 100 * noise)[smooth], v[smooth]))
+    if not found:
+        raise NotStated
+    error, tolerance, at = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Finding(error, tolerance, {"v": at})
+
+
+def _changed(pair: Pair, which: int, name: str, value: Tensor) -> tuple[Legendre, Regularizer]:
+    def change(n: str, number: float) -> float | Tensor:
+        return value if n == name else number
+
+    return (rebuilt(pair.phi, change), pair.g) if which == 0 else (pair.phi, rebuilt(pair.g, change))
+
+
+def _along(pair: Pair) -> tuple[Function, Tensor]:
+    """⟨d, prox(v)⟩ for a direction d; the Jacobian is symmetric, so its gradient is the slope along d."""
+    v, _, _ = pair.solved
+    d = pair.event.project(pair.draw.normal(*v.shape, salt=9)) if pair.event.ndim else torch.ones_like(v)
+    d = d / pair.event.expand(pair.event.norm(d))
+    return (lambda x: pair.event.inner(pair(x), d)), d
+
+
+def _monotone(pair: Pair) -> Finding:
+    v, z, _ = pair.solved
+    order = pair.draw.normal(len(v), salt=11).argsort()
+    inner = pair.event.inner(v - v[order], z - z[order])
+    size = (pair.event.norm(v) + pair.event.norm(v[order])) * (pair.event.norm(z) + pair.event.norm(z[order]))
+    sigma = torch.as_tensor(pair.phi.strong_convexity, dtype=v.dtype, device=v.device)
+    least = sigma * pair.event.norm(z - z[order]) ** 2  # 1/σ-Lipschitz too
+    return Finding((least - inner).clamp(min=0), ROUNDING * (size + least), {"v": v, "w": v[order]})
+
+
+def _single(pair: Pair) -> Finding:
+    v, z, u = pair.solved
+    got = bregman_prox(pair.phi, pair.g, v.float(), pair.solver, on_failure="ignore").double()
+    eps = torch.finfo(torch.float32).eps
+    f, _ = _along(pair)
+    moved = pair.event.norm(slope(f, v)) if not pair.event.ndim else _lipschitz(pair, v)
+    tolerance = 50 * eps * (pair.event.norm(z) + moved * (pair.event.norm(v) + pair.event.norm(u)))
+    kept = (pair.event.norm(z) < 1e30) & tolerance.isfinite()
+    return Finding(pair.event.norm(got - z)[kept], (tolerance + 1e-37)[kept], {"v": v[kept], "z": z[kept]})
+
+
+def _lipschitz(pair: Pair, v: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(jacobian(pair, v, pair.event), 2)
+
+
+def _tails(pair: Pair) -> Finding:
+    bad, at = [], []
+    base = pair.v.sign() if not pair.event.ndim else pair.v / pair.event.expand(pair.event.norm(pair.v) + 1e-300)
+    points = torch.cat([size * base.unique(dim=0) for size in (0.0, 20.0, 80.0, 700.0)])
+    for dtype in (torch.float64, *transforms.HALVES):
+        x = points.to(dtype).requires_grad_()
+        # Points with a minimiser: the status is itself under test, by its own law.
+        good = solve_prox(pair.phi, pair.g, points, pair.solver, on_failure="ignore").converged
+        z = bregman_prox(pair.phi, pair.g, x, pair.solver, on_failure="ignore")
+        if z.dtype is not dtype:
+            raise AssertionError(f"{dtype} came back as {z.dtype}")
+        (d,) = torch.autograd.grad(z.sum(), x, materialize_grads=True)
+        wrong = (z.isnan() | d.isnan()).reshape(len(z), -1).any(1) & good.reshape(len(z), -1).all(1)
+        bad.append(wrong.double())
+        at.append(points)
+    return Finding(torch.cat(bad), 0.0, {"v": torch.cat(at)})
+
+
+def _transform(law: Callable[[Function, Tensor, int], Finding], smooth: int = 0) -> Callable[[Pair], Finding]:
+    def check(pair: Pair) -> Finding:
+        if smooth:
+            return law(pair, pair.smooth_points(smooth), pair.event.ndim)
+        return law(pair, pair.solved[0], pair.event.ndim)
+
+    return check
+
+
+def _separable(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    if not pair.separable:
+        raise NotStated
+    return pair.solved
+
+
+def _laws() -> Iterator[Law]:
+    yield Law("v − u ∈ ∂g(z), by the solution's residual", "50 eps of v and u, and of z through g''", _residual)
+    yield Law("u = ∇φ(z)", "50 eps of u, and of z through du/dz: the rounding of z alone moves u so", _dual)
+    yield Law("g(w) ≥ g(z) + ⟨v − u, w − z⟩", "50 eps of the terms; the inequality is exact", _subgradient)
+    yield Law("z is the root found by bisection", "50 eps of v, u and z, through dz/dv", _root)
+    yield Law("on a knot z is the knot, dz/dv = 0", "exact", _knots)
+    yield Law("status tells where a minimiser exists", "exact", _status)
+    yield Law("dz/dv by differences of the root", "1e-6 and the rounding of z over the step", _derivative)
+    yield Law("d²z/dv² by differences", "1e-5 and the rounding of dz/dv over the step", _second_derivative)
+    yield Law("dz/dθ for every weight", "1e-6 and the rounding of z over the step", _weights)
+    yield Law("v ↦ z is monotone, 1/σ-Lipschitz", "50 eps of the terms; the inequality is exact", _monotone)
+    yield Law("float32 agrees with float64", "50 eps of float32 of z, and of v and u through dz/dv", _single)
+    yield Law("no NaN at |v| up to 700, dtype kept", "none", _tails)
+    yield Law("batch shapes, empty, strided", "1000 eps: the same operations", _transform(transforms.batched))
+    yield Law("vmap, vmap of grad", "1000 eps: the same operations", _transform(transforms.vmapped))
+    yield Law("jvp agrees with backward", "1e4 eps of the terms", _transform(transforms.forward_mode))
+
+
+LAWS = tuple(_laws())
+THOROUGH = (
+    Law("gradcheck and gradgradcheck", "torch's own, 1e-5", _transform(transforms.twice_differentiable, 4)),
+    Law("compile gives one graph", "1000 eps: the same operations", _transform(transforms.compiled)),
+)

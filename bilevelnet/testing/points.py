@@ -1,0 +1,192 @@
+"""Points at which the laws are tested: in a domain and near its ends, in a dual domain, at kinks and at 0."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval, Simplex
+from ..errors import InputError
+from ..legendre import Legendre
+from ..regularizers import Regularizer
+
+MAGNITUDES = (1e-8, 1e-3, 0.1, 0.37, 0.5, 1.0, 1.7, 3.0, 6.0, 20.0)
+_SIZES: dict[int, list[tuple[int, ...]]] = {
+    0: [()],
+    1: [(4,), (3,), (2,), (5,), (6,), (8,)],
+    2: [(2, 2), (3, 3), (3, 2), (4, 4)],
+}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where the points come from: one seed gives the same points on every device."""
+
+    seed: int = 0
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float64
+
+    def normal(self, *shape: int, salt: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(1000 * self.seed + salt)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, self.dtype)
+
+    def tensor(self, values: Any) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+
+@dataclass(frozen=True)
+class Event:
+    """The shape of one point, () where the pieces are separable, and a basis of the space that it lives in."""
+
+    shape: tuple[int, ...]
+    symmetric: bool = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(range(-self.ndim, 0))
+
+    def project(self, x: Tensor) -> Tensor:
+        return (x + x.mT) / 2 if self.symmetric else x
+
+    def inner(self, x: Tensor, y: Tensor) -> Tensor:
+        """⟨x, y⟩, one number a point."""
+        return (x * y).sum(self.dims) if self.ndim else x * y
+
+    def norm(self, x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x, dim=self.dims) if self.ndim else x.abs()
+
+    def basis(self, like: Tensor) -> Tensor:
+        """Orthonormal coordinates: (m, *shape), m = n (n + 1)/2 for symmetric matrices, else all entries."""
+        n = math.prod(self.shape)
+        units = torch.eye(n, dtype=like.dtype, device=like.device).reshape(n, *self.shape)
+        if not self.symmetric:
+            return units
+        rows = [k for k in range(n) if k // self.shape[1] <= k % self.shape[1]]
+        halves = self.project(units[rows])
+        return halves / torch.linalg.vector_norm(halves, dim=(-1, -2), keepdim=True)
+
+    def expand(self, x: Tensor) -> Tensor:
+        """One number a point, shaped to broadcast with points."""
+        return x.reshape(x.shape + (1,) * self.ndim)
+
+
+def event_of(*pieces: Legendre | Regularizer, device: str = "cpu") -> Event:
+    """The smallest event that all the pieces take: their values say which."""
+    ndim = max(p.event_ndim for p in pieces)
+    symmetric = any((isinstance(p, Legendre) and p.event_ndim == 2) or _symmetric(p.domain) for p in pieces)
+    for shape in _SIZES[ndim]:
+        if symmetric and shape[0] != shape[1]:
+            continue
+        sample = torch.full((2, *shape), 0.1, dtype=torch.float64, device=device)
+        if ndim == 2:
+            sample = sample + 0.3 * torch.eye(*shape, dtype=torch.float64, device=device)
+        try:
+            values = [p.value(sample) for p in pieces]
+        except (RuntimeError, IndexError, ValueError):  # a size that does not fit: the next one
+            continue
+        if all(v.shape == sample.shape[: sample.ndim - p.event_ndim] for v, p in zip(values, pieces, strict=True)):
+            return Event(shape, symmetric)
+    raise InputError(f"no event of {ndim} dimensions suits {' and '.join(p.label for p in pieces)}")
+
+
+def _symmetric(domain: Any) -> bool:
+    return bool(getattr(domain, "symmetric", False))
+
+
+def in_interval(domain: Interval, draw: Draw, ends: bool = False, near: bool = True) -> Tensor:
+    """Entries inside an interval: 0, both signs, all magnitudes, and close to the finite ends (or on them)."""
+    lo, hi = float(domain.lo), float(domain.hi)
+    if math.isfinite(lo) and math.isfinite(hi):
+        parts = (1e-6, 1e-3) if near else ()
+        fractions = [*parts, 0.05, 0.2, 0.35, 0.5, 0.62, 0.8, 0.95, *(1 - p for p in parts)]
+        points = [lo + (hi - lo) * f for f in fractions]
+    elif math.isfinite(lo):
+        points = [lo + m for m in MAGNITUDES if near or 1e-2 < m < 10]
+    elif math.isfinite(hi):
+        points = [hi - m for m in MAGNITUDES if near or 1e-2 < m < 10]
+    else:
+        points = [s * m for m in MAGNITUDES if near or 1e-2 < m < 10 for s in (-1, 1)]
+    points += [0.0, 0.3, -0.6, lo + 1e-2, hi - 1e-2]
+    inside = sorted({p for p in points if lo < p < hi})
+    if ends:
+        inside += [e for e, closed in zip((lo, hi), domain.closed, strict=True) if closed and math.isfinite(e)]
+    return draw.tensor(inside)
+
+
+def duals(phi: Legendre, event: Event, draw: Draw, largest: float = 30.0) -> Tensor:
+    """Points u in the interior of dom φ*, 0 among them where it lies there."""
+    if phi.event_ndim == 0 and isinstance(phi.dual_domain, Interval):
+        u = in_interval(phi.dual_domain, draw)
+        u = u[u.abs() <= largest]
+        if event.ndim:
+            u = u.repeat(3)[draw.normal(12, *event.shape, salt=3).argsort(0).flatten() % len(u)].reshape(
+                12, *event.shape
+            )
+        return u
+    n = 6
+    x = draw.normal(n, *event.shape, salt=1)
+    scales = [x * s for s in (0.0, 1e-6, 0.1, 1.0, 4.0, largest / 3)]
+    if event.symmetric:
+        x = event.project(x)
+        eye = torch.eye(event.shape[0], dtype=x.dtype, device=x.device)
+        semidefinite = x @ x.mT + 0.1 * eye
+        scales = [
+            *(x * s for s in (0.1, 1.0, 2.0)),
+            0 * x[:1] + eye,
+            semidefinite,
+            -semidefinite,
+            -3 * eye + 0.3 * x[:1],
+        ]
+    u = torch.cat([s.clamp(-largest, largest) for s in scales])
+    u = event.project(u)
+    return u[phi.dual_domain.interior(u)] if phi.event_ndim else u[phi.dual_domain.interior(u).flatten(1).all(1)]
+
+
+def interior(phi: Legendre, event: Event, draw: Draw) -> Tensor:
+    """Points z in int dom φ: a grid where the domain is an interval, and images of dual points."""
+    images = phi.grad_conjugate(duals(phi, event, draw, largest=8.0)).detach()
+    if isinstance(phi.domain, Interval) and not event.ndim:
+        images = torch.cat([in_interval(phi.domain, draw), images])
+    inside = phi.domain.interior(images)
+    while inside.ndim > images.ndim - event.ndim:
+        inside = inside.all(-1)
+    return images[inside & images.isfinite().reshape(len(images), -1).all(-1)]
+
+
+def members(g: Regularizer, event: Event, draw: Draw) -> Tensor:
+    """Points of dom g: a grid with the kinks and ends where it is an interval, else drawn in the set."""
+    domain = g.domain
+    if isinstance(domain, Interval) and domain.constant:
+        points = torch.cat([in_interval(domain, draw, ends=True, near=False), kinks(g, draw)])
+        points = points[domain.contains(points)].unique()
+        if not event.ndim:
+            return points
+        return event.project(_assorted(points, 24, event, draw))
+    if isinstance(domain, Simplex):
+        weights = torch.cat(
+            [draw.normal(8, *event.shape, salt=6).clamp(min=0) + 1e-9, 3 * draw.normal(8, *event.shape)]
+        )
+        return domain.radius * weights.softmax(domain.dim)
+    x = event.project(torch.cat([s * draw.normal(8, *event.shape, salt=7) for s in (0.3, 1.0, 4.0)]))
+    return g.prox(x).detach()
+
+
+def _assorted(values: Tensor, count: int, event: Event, draw: Draw) -> Tensor:
+    """Events whose entries are drawn from the values."""
+    picks = draw.normal(count, *event.shape, salt=5).abs().mul(1e4).long() % len(values)
+    return values[picks]
+
+
+def kinks(g: Regularizer, draw: Draw) -> Tensor:
+    """The knots of the piecewise-linear terms, in dom g."""
+    knots = [float(t) for term in g.terms() if term.pieces() for t in term.pieces()[0]]  # type: ignore[index]
+    points = draw.tensor([t for t in knots if math.isfinite(t)])
+    return points[g.domain.contains(points)]
