@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -27,7 +29,8 @@ class Bilinear(Coupling, nn.Linear):
 class Affine(Coupling):
     """f(z, z⁻) = −⟨z, A(z⁻)⟩ with A = ``module``, e.g. the branch of a residual block.
 
-    ``event_ndim`` is 1 for vectors, 3 for images. A is called exactly once a forward.
+    ``event_ndim`` is 1 for vectors, 3 for images. A is called exactly once a forward, on one batch dimension (which
+    convolutions and batch norms ask for), whatever the batch shape of z⁻.
     """
 
     def __init__(self, module: nn.Module, event_ndim: int = 1):
@@ -39,4 +42,8 @@ class Affine(Coupling):
         self.module, self.event_ndim = module, event_ndim
 
     def forward(self, z_prev: Tensor) -> Tensor:
-        return self.module(z_prev)
+        batch, event = z_prev.shape[: -self.event_ndim], z_prev.shape[-self.event_ndim :]
+        if len(batch) == 1:
+            return self.module(z_prev)
+        a = self.module(z_prev.reshape(math.prod(batch), *event))
+        return a.reshape(*batch, *a.shape[1:])

@@ -54,7 +54,8 @@ class RowStochastic(Reference):
 
     def dual(self, phi: Legendre, z: Tensor | None, u: Tensor | None) -> Tensor | None:
         z = phi.grad_conjugate(u) if z is None else z  # type: ignore[arg-type]
-        mean = functional.linear(z, self.weight.to(z.dtype))
+        with torch.autocast(z.device.type, enabled=False):  # in half precision the mean would reach the boundary
+            mean = functional.linear(z, self.weight.to(z.dtype))
         return phi.grad(mean)
 
 
@@ -72,4 +73,5 @@ class Dual(Reference):
     def dual(self, phi: Legendre, z: Tensor | None, u: Tensor | None) -> Tensor | None:
         u = phi.grad(z) if u is None else u  # type: ignore[arg-type]
         weight = next(self.linear.parameters(), u)
-        return self.linear(u.to(weight.dtype))
+        with torch.autocast(u.device.type, enabled=False):  # r is the state that the residual carries: float32
+            return self.linear(u.to(weight.dtype))

@@ -6,8 +6,9 @@ in ``bilevelnet.testing.strategies``, which needs the extra ``testing``.
 """
 
 from .closed_form import check_closed_form
+from .layer import check_layer
 from .legendre import check_legendre
 from .regularizer import check_regularizer
 from .report import Report, Row
 
-__all__ = ["Report", "Row", "check_closed_form", "check_legendre", "check_regularizer"]
+__all__ = ["Report", "Row", "check_closed_form", "check_layer", "check_legendre", "check_regularizer"]

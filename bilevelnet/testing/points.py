@@ -32,7 +32,7 @@ class Draw:
 
     def normal(self, *shape: int, salt: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * self.seed + salt)
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device, self.dtype)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.device, self.dtype)
 
     def tensor(self, values: Any) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)

@@ -24,7 +24,8 @@ def batched(f: Function, v: Tensor, ndim: int) -> Finding:
         errors.append(_gap(f(turned).transpose(0, 1).reshape(want[:n].shape), want[:n]))
     for shape in ((0, *v.shape[1:]), (2, 0, *v.shape[1:])):
         empty = f(v.new_empty(shape))
-        errors.append(torch.full((1,), 0.0 if empty.shape == shape and empty.dtype is v.dtype else torch.inf))
+        right = empty.shape == (*shape[: len(shape) - v.ndim + 1], *want.shape[1:]) and empty.dtype is v.dtype
+        errors.append(torch.full((1,), 0.0 if right else torch.inf))
     return _worst(errors, _scale(want), v)
 
 
@@ -41,13 +42,14 @@ def vmapped(f: Function, v: Tensor, ndim: int) -> Finding:
 def forward_mode(f: Function, v: Tensor, ndim: int) -> Finding:
     """⟨w, J d⟩ by jvp equals ⟨Jᵀw, d⟩ by backward."""
     generator = torch.Generator().manual_seed(5)
-    d, w = (torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for _ in range(2))
-    tangent = torch.func.jvp(f, (v,), (d,))[1]
     x = v.detach().requires_grad_()
-    (back,) = torch.autograd.grad(f(x), x, w)
+    z = f(x)
+    d, w = (torch.randn(t.shape, generator=generator, dtype=torch.float64).to(v) for t in (v, z))
+    tangent = torch.func.jvp(f, (v,), (d,))[1]
+    (back,) = torch.autograd.grad(z, x, w)
     forward, backward = (w * tangent).reshape(len(v), -1), (back * d).reshape(len(v), -1)
     size = forward.abs().sum(-1) + backward.abs().sum(-1)
-    f_size, w_size = (t.detach().reshape(len(v), -1).abs().amax(-1) for t in (f(v), w))
+    f_size, w_size = (t.detach().reshape(len(v), -1).abs().amax(-1) for t in (z, w))
     tolerance = 1e4 * EPS * (size + f_size * w_size)  # J may be a difference of terms of the size of f
     return Finding((forward.sum(-1) - backward.sum(-1)).abs(), tolerance, {"v": v})
 
