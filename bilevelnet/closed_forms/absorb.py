@@ -13,25 +13,31 @@ from ..legendre import Legendre
 from ..regularizers import Regularizer
 from . import span
 
-Inverse = Callable[[Legendre, Regularizer, Tensor], Tensor]
-_pairs: dict[tuple[type, type], tuple[str, Inverse]] = {}
+Rule = Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]
+_pairs: dict[tuple[type, type], tuple[str, Rule, Callable[[Any, Any], bool]]] = {}
 
 
-def known(phi: type[Legendre], h: type[Regularizer], name: str) -> Callable[[Inverse], Inverse]:
-    """Register rule(phi, h, w) = (∇φ + ∇h)⁻¹(w) under a name for explain. A second rule for a pair is an error."""
+def known(
+    phi: type[Legendre], h: type[Regularizer], name: str, when: Callable[[Any, Any], bool] = lambda phi, h: True
+) -> Callable[[Rule], Rule]:
+    """Register rule(phi, h, w) = (z, ∇φ(z)) at z = (∇φ + ∇h)⁻¹(w), under a name for explain.
 
-    def register(rule: Inverse) -> Inverse:
+    ``when(phi, h)`` says for which weights the rule holds. A second rule for a pair is an error.
+    """
+
+    def register(rule: Rule) -> Rule:
         if (phi, h) in _pairs:
             raise InputError(f"({phi.__name__}, {h.__name__}) already has a rule: {_pairs[phi, h][0]}")
-        _pairs[phi, h] = (name, rule)
+        _pairs[phi, h] = (name, rule, when)
         return rule
 
     return register
 
 
 def has_rule(phi: Legendre, h: Regularizer) -> bool:
-    """Whether the pair has a rule of its own."""
-    return (type(phi), h.kind) in _pairs
+    """Whether the pair has a rule of its own, for these weights."""
+    pair = _pairs.get((type(phi), h.kind))
+    return pair is not None and pair[2](phi, h)
 
 
 class Absorbed:
@@ -43,14 +49,16 @@ class Absorbed:
         self.basis: Any = (
             frozenset(name for s in spans if s for name in s) if all(s is not None for s in spans) else None
         )
-        self.rule: Inverse | None = None
+        self.rule: Rule | None = None
         self.name = "the mirror map"
         if not terms:
+            if not phi.explicit:
+                raise InputError(f"{phi.label} states no grad_conjugate, so its mirror map is no formula")
             return
         if self.basis in span.INVERSES:
             self.name = span.INVERSES[self.basis][0]
         elif len(terms) == 1 and has_rule(phi, terms[0]):
-            self.name, self.rule = _pairs[type(phi), terms[0].kind]
+            self.name, self.rule, _ = _pairs[type(phi), terms[0].kind]
         else:
             what = " + ".join(t.label for t in terms)
             raise InputError(f"no closed form is known for (∇φ + ∇h)⁻¹ with φ = {phi.label}, h = {what}")
@@ -66,7 +74,7 @@ class Absorbed:
     def dual_domain(self) -> Domain:
         if not self.terms:
             return self.phi.dual_domain
-        return span.dual_domain(self.basis) if self.rule is None and self.basis else Interval()
+        return span.dual_domain(self.coefficients()) if self.rule is None and self.basis else Interval()
 
     @property
     def constant(self) -> bool:
@@ -87,8 +95,15 @@ class Absorbed:
         if not self.terms:
             return self.phi.grad_conjugate(w)
         if self.rule is not None:
-            return self.rule(self.phi, self.terms[0], w)
+            return self.rule(self.phi, self.terms[0], w)[0]
         return span.INVERSES[self.basis][1](w, self.coefficients())
 
     def dual(self, w: Tensor, z: Tensor) -> Tensor:
-        return w - self.slope(z) if self.terms else w
+        if not self.terms:
+            return w
+        if self.rule is not None:
+            return self.rule(self.phi, self.terms[0], w)[1]
+        if len(self.basis) == 1:  # parts of one function share w in proportion, also where z over- or underflows
+            (name,) = self.basis
+            return w * (self.phi.span()[name] / self.coefficients()[name])  # type: ignore[index]
+        return w - self.slope(z)

@@ -59,7 +59,9 @@ class Select:
         domain = self.psi.domain
         if t <= domain.lo or t >= domain.hi:
             return -math.inf if t <= domain.lo else math.inf
-        return float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
+        level = float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
+        # The end of a barrier, whose derivative was 0 · ∞ there.
+        return level if level == level else -math.inf if t <= domain.inner() else math.inf
 
     def _returns(self, t: Scalar) -> bool:
         # Vectorised and scalar code of one function may round differently: ask both.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from ..domains import Reals
 from ..errors import InputError
+from ..numerics.derivative import derivative
 from ..piece import Piece, Scalar
 
 
@@ -19,11 +19,14 @@ class Legendre(Piece):
     z ↦ u and u ↦ z. It may give ``conjugate`` (else φ*(u) = ⟨u, z⟩ − φ(z) at z = ∇φ*(u), Fenchel), ``hessian``,
     ``strong_convexity`` (σ, 0 where unknown), ``dual_domain`` (dom φ* where it is not the whole space), ``span``
     and ``expression``. ``event_ndim`` is the number of last dimensions of one point: 0 where φ is separable.
+    Calculus: ``2.0 * phi``, ``phi1 + phi2``, ``phi.affine(scale, shift)``.
     """
 
     domain: Any = Reals()
     dual_domain: Any = Reals()
     event_ndim: ClassVar[int] = 0
+    radial: bool = False  # ∇φ(z) = c(‖z‖) z with c > 0
+    steep: bool = True  # |∇φ| → ∞ at the ends of the domain; else those that it holds are constraints
 
     def value(self, z: Tensor) -> Tensor:
         """φ(z), with the event dimensions reduced."""
@@ -43,17 +46,46 @@ class Legendre(Piece):
         return self._sum(u * z) - self.value(z)
 
     @property
+    def explicit(self) -> bool:
+        """Whether ∇φ* is a formula, and no search."""
+        return True
+
+    @property
     def strong_convexity(self) -> Scalar:
         """σ with ⟨∇φ(x) − ∇φ(y), x − y⟩ ≥ σ‖x − y‖²; 0 where none is known."""
         return 0.0
 
     def span(self) -> dict[str, Scalar] | None:
-        """∇φ as coefficients over the basis of closed_forms/span.py (z, log z, −1/z), or None."""
+        """∇φ as coefficients over the basis of closed_forms/span.py (z, log z, −1/z, e^z), or None."""
         return None
 
     def expression(self, z: Any) -> Any:
         """φ(z) summed, as a cvxpy expression of the variable z."""
         raise InputError(f"{self.label} has no cvxpy expression, so the conic solver cannot take it")
+
+    def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
+        """∇²φ(z) x."""
+        if self.event_ndim:
+            raise NotImplementedError(f"{self.label} does not state hessian_product(z, x)")
+        return self.hessian(z) * x  # type: ignore[operator]
+
+    def affine(self, scale: Scalar = 1.0, shift: Scalar = 0.0) -> Legendre:
+        """φ((z − shift)/scale), on shift + scale · dom φ, with the mirror map shift + scale · ρ(scale · u)."""
+        from .calculus import Transformed
+
+        return Transformed(self, scale=scale, shift=shift)
+
+    def __mul__(self, weight: Any) -> Legendre:
+        from .calculus import Transformed
+
+        return Transformed(self, weight) if isinstance(weight, (int, float, Tensor)) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Any) -> Legendre:
+        from .calculus import Total
+
+        return Total(self, other) if isinstance(other, Legendre) else NotImplemented
 
     def divergence(self, z: Tensor, reference: Tensor) -> Tensor:
         """D_φ(z, z⁻) = φ(z) − φ(z⁻) − ⟨∇φ(z⁻), z − z⁻⟩."""
@@ -64,10 +96,24 @@ class Legendre(Piece):
 
 
 class Separable(Legendre):
-    """φ(z) = Σ φ(z_i): ``value``, ``grad`` and ``grad_conjugate`` act entry by entry on any shape."""
+    """φ(z) = Σ φ(z_i): ``value``, ``grad`` and ``grad_conjugate`` act entry by entry on any shape.
+
+    ``domain`` and ``value`` are enough: ``grad`` and ``hessian`` are derived by differentiation, ``grad_conjugate`` by
+    a root search. Stating them by hand is an optimisation, which the laws test against the derived ones.
+    """
+
+    def grad(self, z: Tensor) -> Tensor:
+        return derivative(self.value, z)
 
     def hessian(self, z: Tensor) -> Tensor:
         """φ''(z), entry by entry."""
-        with torch.enable_grad():
-            z = z if z.requires_grad else z.detach().requires_grad_()
-            return torch.autograd.grad(self.grad(z).sum(), z, create_graph=True)[0]
+        return derivative(self.grad, z)
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        from ..solvers.inverse import mirror_map  # reaches up: the search and its derivative are a solver's
+
+        return mirror_map(self, u)
+
+    @property
+    def explicit(self) -> bool:
+        return type(self).grad_conjugate is not Separable.grad_conjugate

@@ -5,5 +5,6 @@ from .auto import bind, registry
 from .base import Solver
 from .closed_form import ClosedForm
 from .conic import Conic
+from .scalar import Scalar
 
-__all__ = ["ClosedForm", "Conic", "Map", "Outcome", "Solver", "bind", "registry"]
+__all__ = ["ClosedForm", "Conic", "Map", "Outcome", "Scalar", "Solver", "bind", "registry"]

@@ -1,0 +1,73 @@
+"""A bracketing root search for increasing functions, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Codes of a search, per entry: found; stopped at max_iter; no change of sign; f jumps over 0 at x.
+FOUND, LIMIT, NONE, JUMP = 0, 1, 2, 3
+
+Function = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+class Found(NamedTuple):
+    """The root x of each entry, its code, and the number of evaluations."""
+
+    x: Tensor
+    code: Tensor
+    iterations: int
+
+
+def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float = 0.0) -> Found:
+    """x with f(x) = 0 for f increasing on ℝ, jumps allowed; f gives (value, slope, size of its terms).
+
+    Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
+    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 steps from any bracket. A value
+    of ±∞ counts by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or is below the rounding of
+    its terms, where Newton no longer moves x, or where the bracket is down to neighbouring floats: there f jumps,
+    and 0 is taken where the bracket holds it. On a GPU the host looks every eighth step.
+    """
+    eps = torch.finfo(start.dtype).eps
+    x, best, size_of_step, reach = start, start, torch.full_like(start, torch.inf), 1 + start.abs()
+    lo, hi = torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)
+    code = torch.full_like(x, LIMIT, dtype=torch.int8)
+    iteration = 0
+    for iteration in range(1, max_iter + 1):
+        value, slope, size = f(x)
+        value = torch.where(value.isnan(), torch.where(x > best, torch.inf, -torch.inf), value)
+        best = torch.where(value.isinf(), best, x)
+        below = value < 0
+        lo, hi = torch.where(below, torch.maximum(lo, x), lo), torch.where(below, hi, torch.minimum(hi, x))
+        step = torch.where(slope.isinf(), torch.nan, value / slope)
+        newton, moved = x - step, step.abs()
+        small = value.isfinite() & ((value.abs() <= tol) | (value.abs() <= 2 * eps * size))
+        resting = moved <= eps * x.abs()
+        width = hi - lo
+        is_open = width.isinf()
+        tight = ~is_open & (width <= torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16))
+        active = code == LIMIT
+        # A last Newton step is free; at a jump the value is far above what the slope gives over the bracket.
+        jump = tight & ~small & ~resting & ~(value.abs() <= 4 * slope * width)
+        zero_inside = (lo <= 0) & (hi >= 0)
+        ended = small | resting | tight
+        last = torch.where(jump, torch.where(zero_inside, 0.0, x), torch.where((newton >= lo) & (newton <= hi), newton, x))
+        inside = (newton > lo) & (newton < hi) & (2 * moved <= size_of_step)
+        middle = torch.where(
+            width <= 0.5 * (1 + lo.abs()), lo + width / 2, torch.sinh((torch.asinh(lo) + torch.asinh(hi)) / 2)
+        )
+        other = torch.where(is_open, torch.where(below, x + reach, x - reach), middle)
+        reach = torch.where(is_open & ~inside, torch.maximum(4 * reach, reach**1.5), reach)
+        size_of_step = torch.where(inside, moved, torch.inf)
+        step_to = torch.where(inside, newton, other)
+        spent = ~ended & step_to.isinf()
+        code = torch.where(
+            active & (ended | spent), torch.where(spent, NONE, torch.where(jump, JUMP, FOUND)).to(torch.int8), code
+        )
+        x = torch.where(active, torch.where(ended, last, torch.where(spent, x, step_to)), x)
+        if (not x.is_cuda or iteration % 8 == 0) and not bool((code == LIMIT).any()):
+            break
+    return Found(x, code, iteration)

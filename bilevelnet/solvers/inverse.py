@@ -1,0 +1,175 @@
+"""(∇ψ)⁻¹ by root search, for ψ = φ + Σ h given as little as by their values."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..domains import Domain, Interval
+from ..errors import InputError
+from ..legendre import Legendre
+from ..numerics import attach
+from ..numerics.bracket import JUMP, LIMIT, NONE, Function
+from ..numerics.search import register, search
+from ..solution import CONVERGED, MAX_ITER, UNBOUNDED
+from .twin import Twin
+
+
+class Point(NamedTuple):
+    """z and u = ∇φ(z) with derivatives, the status of each entry, and the iterations."""
+
+    z: Tensor
+    u: Tensor
+    status: Tensor
+    iterations: Tensor
+
+
+class Inverse:
+    """ψ = φ + Σ h with ``point(w)``: z and u = ∇φ(z) for ∇ψ(z) = w, entry by entry.
+
+    The unknown x is u where ∇φ* is a formula on the whole line (u + h'(∇φ*(u)) = w has slope at least 1), else it
+    is in the chart of dom ψ: z, log of the distance to the end, or logit. Derivatives are attached Newton steps, in
+    reverse and forward mode to second order; 0 at a kink, or those of ``kinks()`` where h states them.
+    """
+
+    def __init__(self, phi: Legendre, terms: list[Any], max_iter: int = 100, tol: float = 0.0):
+        if phi.event_ndim or any(t.event_ndim for t in terms):
+            raise InputError(f"the scalar solver takes separable functions; {phi.label} with these terms is not")
+        self.phi, self.terms, self.max_iter, self.tol = phi, terms, max_iter, tol
+        self._twin: Twin | None = None
+        self.name = "root search"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_twin": None}  # the twin and its handle are this process's
+
+    # What closed_forms.Absorbed offers too, for the select move.
+    basis = None
+    dual_domain: Domain = Interval()
+
+    @property
+    def domain(self) -> Interval:
+        return self.phi.domain
+
+    @property
+    def constant(self) -> bool:
+        return self.phi.constant and all(t.constant for t in self.terms)
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.phi.grad(z) + self.slope(z)
+
+    def slope(self, z: Tensor) -> Any:
+        return sum(t.grad(z) for t in self.terms)
+
+    def inverse(self, w: Tensor) -> Tensor:
+        return self.point(w).z
+
+    @property
+    def in_dual(self) -> bool:
+        return self.phi.explicit and self.phi.dual_domain == Interval()
+
+    def point(self, w: Tensor) -> Point:
+        """The solution of ∇ψ(z) = w."""
+        self.prepare()
+        x, code, iterations = search(w, self._twin.tensors(), self._handle, self.max_iter, self.tol)
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, CONVERGED))
+        z, u = self._attached(x, code == JUMP, w)
+        return Point(*self._on_kinks(z, u, w), status, iterations)
+
+    def prepare(self) -> None:
+        """Make the twin that the search evaluates: once, and again after a copy or an unpickling."""
+        if self._twin is None:
+            self._twin = Twin([self.phi, *self.terms])
+            self._handle = register(self)
+
+    def function(self, w: Tensor, tensors: list[Tensor]) -> tuple[Function, Tensor]:
+        """The function of x whose root is sought, and where to start: called inside the search operator."""
+        twin: Any = self._twin
+        twin.load(tensors)
+        phi, terms = twin.pieces[0], twin.pieces[1:]
+        size_w = w.abs()
+
+        def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z = phi.grad_conjugate(u)
+            slope = sum(t.grad(z) for t in terms)
+            curvature = sum(t.hessian(z) for t in terms) / phi.hessian(z)
+            return u + slope - w, 1 + curvature, u.abs() + abs(slope) + size_w
+
+        domain = _common_domain(phi, terms)
+
+        def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z, dz = chart(domain, x)
+            grad, slope = phi.grad(z), sum(t.grad(z) for t in terms)
+            curvature = phi.hessian(z) + sum(t.hessian(z) for t in terms)
+            return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w
+
+        return (in_dual, w) if self.in_dual else (in_chart, torch.zeros_like(w))
+
+    def _attached(self, x: Tensor, jump: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        if self.in_dual:
+            z = self.phi.grad_conjugate(x)
+            slope = 1 + sum(t.hessian(z) for t in self.terms) / self.phi.hessian(z)
+            root = _attach(lambda u: u + self.slope(self.phi.grad_conjugate(u)) - w, x, slope, torch.zeros_like(x))
+            u = torch.where(jump, x, root)
+            return self.phi.grad_conjugate(u), u
+        domain = _common_domain(self.phi, self.terms)
+        z0, _ = chart(domain, x)
+        curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
+        root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
+        z = torch.where(jump, z0, root)
+        # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps.
+        return z, torch.where(jump, self.phi.grad(z0), w - self.slope(root)) if self.terms else w
+
+    def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        for term in self.terms:
+            for t in term.kinks():
+                t = torch.as_tensor(t, dtype=w.dtype, device=w.device)
+                level = self.phi.grad(t)
+                ends = [s.derivatives(t) for s in self.terms]
+                low, high = (level + sum(e[i] for e in ends) for i in (0, 1))
+                on = ((w >= low) & (w <= high)).detach()
+                z, u = torch.where(on, t, z), torch.where(on, level, u)
+        return z, u
+
+
+def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(z, dz/dx) for x ∈ ℝ: z itself, the distance to the one end as e^x, or the sigmoid between two ends."""
+    lo, hi = domain.lo, domain.hi
+    below, above = (isinstance(e, Tensor) or math.isfinite(e) for e in (lo, hi))
+    if below and above:
+        up, down = torch.sigmoid(x), torch.sigmoid(-x)
+        # From the nearer end, so that a gap of a few ulp keeps its digits.
+        return torch.where(x < 0, lo + (hi - lo) * up, hi - (hi - lo) * down), (hi - lo) * up * down
+    if below:
+        return lo + x.exp(), x.exp()
+    if above:
+        return hi - (-x).exp(), (-x).exp()
+    return x, torch.ones_like(x)
+
+
+def _common_domain(phi: Any, terms: list[Any]) -> Interval:
+    domain = phi.domain
+    for t in terms:
+        domain = domain.intersect(t.domain)
+    return domain
+
+
+def _attach(residual: Callable[[Tensor], Tensor], root: Tensor, slope: Tensor, inner: Tensor) -> Tensor:
+    # Where the slope is infinite z does not move; the residual is then taken at an inner point, off 0 · ∞.
+    steady = (slope.isfinite() & root.isfinite()).detach()
+    attached = attach(residual, torch.where(steady, root, inner), torch.where(steady, slope, 1.0))
+    return torch.where(steady, attached, root.detach())
+
+
+_mirrors: weakref.WeakKeyDictionary[Legendre, Inverse] = weakref.WeakKeyDictionary()
+
+
+def mirror_map(phi: Legendre, u: Tensor) -> Tensor:
+    """∇φ*(u) of a φ that states ∇φ or its value alone."""
+    if phi not in _mirrors:
+        _mirrors[phi] = Inverse(phi, [])
+    return _mirrors[phi].point(u).z

@@ -1,0 +1,70 @@
+"""The scalar solver: any separable φ and g, entry by entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..closed_forms.select import Select
+from ..domains import Interval
+from ..errors import InputError
+from ..legendre import Legendre
+from ..maps import Map, Outcome
+from ..regularizers import Box, Regularizer
+from ..solution import CONVERGED, INFEASIBLE, INVALID
+from .base import Solver
+from .inverse import Inverse
+
+
+class Scalar(Solver):
+    """u + ∂g(∇φ*(u)) ∋ v by a bracketed Newton search; the piecewise-linear part of g is selected exactly.
+
+    ``tol``: on |∇φ(z) + g'(z) − v|, in dual units; 0 stops at the rounding of its terms. ``max_iter`` counts
+    evaluations; an entry that reaches it has the status max_iter.
+    """
+
+    name = "scalar"
+
+    def __init__(self, tol: float = 0.0, max_iter: int = 120):
+        if not tol >= 0 or max_iter < 1:
+            raise InputError(f"scalar: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
+        self.tol, self.max_iter = tol, max_iter
+
+    def bind(self, phi: Legendre, g: Regularizer) -> ScalarMap:
+        return ScalarMap(phi, g, self)
+
+
+class ScalarMap(Map):
+    name = "scalar"
+
+    def __init__(self, phi: Legendre, g: Regularizer, solver: Scalar):
+        terms: list[Any] = list(g.terms())
+        coupled = [t.label for t in terms if t.event_ndim]
+        if phi.event_ndim or coupled:
+            raise InputError(f"{coupled[0] if coupled else phi.label} couples the entries of z")
+        self.phi, self.g = phi, g
+        smooth = [t for t in terms if t.pieces() is None]
+        linear = [t for t in terms if t.pieces() is not None]
+        # The end of a term's domain inside dom φ is a constraint; where the term is a barrier, its level is ∓∞.
+        ends = [t.domain for t in smooth if isinstance(t.domain, Interval) and t.domain != Interval()]
+        linear += [Box(d.lo, d.hi) for d in ends]
+        self.psi = Inverse(phi, smooth, solver.max_iter, solver.tol)
+        self.psi.prepare()
+        self.select = Select(self.psi, linear)
+
+    def solve(self, v: Tensor) -> Outcome:
+        w = self.select(v)
+        point = self.psi.point(w)
+        status = torch.where(w.isfinite(), point.status, INFEASIBLE)
+        status = torch.where(v.isfinite(), status, INVALID)
+        z, u = self.select.snap(w, point.z), point.u
+        return Outcome(z, u, status, point.iterations, {})
+
+    def explain(self) -> str:
+        where = "u = ∇φ(z)" if self.psi.in_dual else f"the chart of {self.psi.domain}"
+        smooth = " + ".join(t.label for t in self.psi.terms) or "no smooth term"
+        linear = " + ".join(t.label for t in self.select.terms) or "none"
+        return f"scalar: {self.phi.label} + {self.g.label}; root in {where} for {smooth}; select {linear}"
+
