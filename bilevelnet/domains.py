@@ -179,7 +179,7 @@ class AffineSubspace(Domain):
     def contains(self, z: Tensor) -> Tensor:
         rows = self.rows.to(z)
         eps = torch.finfo(z.dtype).eps
-        size = z.abs() @ rows.abs().mT + abs(self.level)
+        size = z.abs() @ rows.abs().mT + abs(self.level)  # type: ignore[operator]
         return ((z @ rows.mT - self.level).abs() <= 2 * z.shape[-1] * eps * size).all(-1)
 
     def interior(self, z: Tensor) -> Tensor:
@@ -189,30 +189,40 @@ class AffineSubspace(Domain):
         return f"{{Az = b}}, {self.rows.shape[0]} equations"
 
 
-class PositiveSemidefinite(Domain):
-    """{Z : Z symmetric, Z ⪰ 0}; its interior is Z ≻ 0."""
+class Eigenvalues(Domain):
+    """{Z : Z symmetric, its eigenvalues in ``interval``}."""
 
     event_ndim = 2
     symmetric = True
 
+    def __init__(self, interval: Interval):
+        self.interval = interval
+
     def contains(self, z: Tensor) -> Tensor:
-        least, slack, symmetric = self._look(z)
-        return (least >= -slack) & symmetric
+        values, slack, good = _eigenvalues(z)
+        return (self.interval.contains(values - slack) | self.interval.contains(values + slack)).all(-1) & good
 
     def interior(self, z: Tensor) -> Tensor:
-        least, slack, symmetric = self._look(z)
-        return (least > slack) & symmetric
-
-    @staticmethod
-    def _look(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Eigenvalues are right to n eps of the largest one.
-        finite = z.isfinite().all(-1).all(-1)
-        values = torch.linalg.eigvalsh(torch.where(finite[..., None, None], z, 0.0))
-        slack = z.shape[-1] * torch.finfo(z.dtype).eps * values.abs().amax(-1)
-        return values.amin(-1), slack, ((z - z.mT).abs().amax((-2, -1)) <= slack) & finite
+        values, slack, good = _eigenvalues(z)
+        return (self.interval.interior(values - slack) & self.interval.interior(values + slack)).all(-1) & good
 
     def __repr__(self) -> str:
-        return "{Z ⪰ 0}"
+        return f"{{Z : eigenvalues in {self.interval}}}"
+
+
+def PositiveSemidefinite() -> Eigenvalues:
+    """{Z ⪰ 0}."""
+    return Eigenvalues(Nonnegative())
+
+
+def PositiveDefinite() -> Eigenvalues:
+    """{Z ≻ 0}."""
+    return Eigenvalues(Positive())
+
+
+def NegativeDefinite() -> Eigenvalues:
+    """{Z ≺ 0}."""
+    return Eigenvalues(Negative())
 
 
 class Preimage(Domain):
@@ -257,6 +267,14 @@ class Intersection(Domain):
 
     def __repr__(self) -> str:
         return " ∩ ".join(repr(p) for p in self.parts)
+
+
+def _eigenvalues(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvalues, the n eps of the largest one to which they are right, and whether z is finite and symmetric."""
+    finite = z.isfinite().all(-1).all(-1)
+    values = torch.linalg.eigvalsh(torch.where(finite[..., None, None], z, 0.0))
+    slack = z.shape[-1] * torch.finfo(z.dtype).eps * values.abs().amax(-1, keepdim=True)
+    return values, slack, ((z - z.mT).abs().amax((-2, -1)) <= slack.squeeze(-1)) & finite
 
 
 def _larger(a: Scalar, b: Scalar) -> Scalar:

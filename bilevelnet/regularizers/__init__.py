@@ -3,28 +3,62 @@
 from typing import Any
 
 from ..piece import build, registry_of
-from .base import Regularizer, Separable, Smooth, Sum
-from .box import Box, Nonneg
-from .l1 import L1
+from .affine_set import AffineSet
+from .balls import L1Ball, L2Ball
+from .base import Regularizer, Separable, Smooth
+from .box import Box, LinfBall, Nonneg
+from .calculus import Scaled, Sum
+from .entropy import LogBarrier, NegEntropy
+from .group_norms import GroupLasso, L2Norm, SparseGroup
+from .hinge import Deadzone, Hinge
+from .huber import Huber
+from .l1 import L1, L1Box
+from .linf_norm import LinfNorm
+from .nuclear import Nuclear, Nuclear2x2, PsdTrace
 from .piecewise_linear import PiecewiseLinear
+from .precompose import Precomposed
 from .quantile import Quantile
-from .simplex import Simplex
+from .simplex import CappedSimplex, Simplex
 from .squared_l2 import ElasticNet, SquaredL2
+from .translate import Translated
+from .tv1d import TV1d
 from .zero import Zero
 
 __all__ = [
     "L1",
+    "AffineSet",
     "Box",
+    "CappedSimplex",
+    "Deadzone",
     "ElasticNet",
+    "GroupLasso",
+    "Hinge",
+    "Huber",
+    "L1Ball",
+    "L1Box",
+    "L2Ball",
+    "L2Norm",
+    "LinfBall",
+    "LinfNorm",
+    "LogBarrier",
+    "NegEntropy",
     "Nonneg",
+    "Nuclear",
+    "Nuclear2x2",
     "PiecewiseLinear",
+    "Precomposed",
+    "PsdTrace",
     "Quantile",
     "Regularizer",
+    "Scaled",
     "Separable",
     "Simplex",
     "Smooth",
+    "SparseGroup",
     "SquaredL2",
     "Sum",
+    "TV1d",
+    "Translated",
     "Zero",
     "get",
     "registry",

@@ -1,8 +1,7 @@
-"""The contract of a convex regularizer g, and its calculus."""
+"""The contract of a convex regularizer g."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from ..domains import Interval, Reals
 from ..errors import InputError
-from ..piece import Piece, Scalar, Weight
+from ..numerics.derivative import derivative
+from ..piece import Piece, Scalar
 
 
 class Regularizer(Piece):
@@ -19,11 +19,15 @@ class Regularizer(Piece):
 
     A subclass gives ``domain`` and ``value`` (finite on the domain; a constraint lives in ``domain``), and as far as
     they are known ``prox`` (Euclidean), ``conjugate``, ``distance`` and ``expression``. ``event_ndim`` is the number
-    of last dimensions of one point: 0 where g is separable. Calculus: ``0.5 * g``, ``g1 + g2``.
+    of last dimensions of one point: 0 where g is separable. Weights broadcast with z; those of a g that is not
+    separable have size 1 in its event dimensions. Calculus: ``0.5 * g``, ``g1 + g2``, ``g.translate(s)``,
+    ``g.precompose(K)``.
     """
 
     domain: Any = Reals()
     event_ndim: int = 0
+    homogeneous: ClassVar[bool] = False  # g(cz) = c g(z) for c > 0: a norm, or the indicator of a cone
+    indicator: ClassVar[bool] = False  # 0 on its domain, so that c g = g for c ≥ 0
 
     def value(self, z: Tensor) -> Tensor:
         """g(z) on the domain, with the event dimensions reduced."""
@@ -45,10 +49,10 @@ class Regularizer(Piece):
         """dist(y, ∂g(z)), one number an event: the optimality residual at z for the dual remainder y = v − ∇φ(z).
 
         For a g that is not separable, unless a subclass knows better: ‖z − prox_g(z + y)‖, which is 0 exactly where
-        y ∈ ∂g(z) and never larger than the distance.
+        y ∈ ∂g(z) and never larger than the distance. Where z misses a constraint by rounding, by how much is added.
         """
         if self.event_ndim:
-            return _norm(z - self.prox(z + y), self.event_ndim)
+            return self.drop(torch.linalg.vector_norm(z - self.prox(z + y), dim=self.dims, keepdim=True))
         left, right = self.derivatives(z)
         gap = torch.maximum(torch.maximum(left - y, y - right), torch.zeros_like(y))
         return torch.where(self.domain.contains(z), gap, torch.inf)
@@ -74,189 +78,107 @@ class Regularizer(Piece):
         """The class whose formula g has, whatever the weights: the key of the absorb table."""
         return type(self)
 
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions of one event."""
+        return (getattr(self, "dim", -1),) if self.event_ndim == 1 else tuple(range(-self.event_ndim, 0))
+
+    def drop(self, x: Tensor) -> Tensor:
+        """x, whose event dimensions have size 1, without them."""
+        for d in self.dims:
+            x = x.squeeze(d if self.event_ndim == 1 else -1)
+        return x
+
+    def keep(self, x: Tensor) -> Tensor:
+        """One number an event, with the event dimensions as 1."""
+        for d in self.dims:
+            x = x.unsqueeze(d if self.event_ndim == 1 else -1)
+        return x
+
+    def translate(self, shift: Scalar) -> Regularizer:
+        """g(z − shift); shift is a number, a tensor that broadcasts with z, or a Parameter."""
+        from .translate import Offset, Translated
+
+        offset = Offset(shift)
+        return self._each(lambda t: Translated(t, offset))
+
+    def precompose(self, operator: Any, event_ndim: int = 1) -> Regularizer:
+        """g(K z) for a matrix K (a tensor or Parameter, on the last dimension), or a module affine in z.
+
+        ``event_ndim`` is the number of last dimensions of one z that a module takes.
+        """
+        from .precompose import LinearMap, Precomposed
+
+        linear = LinearMap(operator, event_ndim)
+        return self._each(lambda t: Precomposed(t, linear))
+
+    def _each(self, make: Any) -> Regularizer:
+        # the same change to every term; the sum of no terms, zero, stays
+        from .calculus import Sum
+
+        parts = [make(t) for t in self.terms()]
+        return Sum(*parts) if len(parts) > 1 else parts[0] if parts else self
+
     def __add__(self, other: Any) -> Regularizer:
-        if not isinstance(other, Regularizer):
-            return NotImplemented
-        return Sum(self, other)
+        from .calculus import Sum
+
+        return Sum(self, other) if isinstance(other, Regularizer) else NotImplemented
+
+    def __radd__(self, other: Any) -> Regularizer:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum([g1, g2]) starts with 0
 
     def __mul__(self, weight: Any) -> Regularizer:
+        from .calculus import Factor, Scaled
+
         if not isinstance(weight, (int, float, Tensor)):
             return NotImplemented
         factor = Factor(weight)
-        parts = [Scaled(t, factor) for t in self.terms()]
-        return parts[0] if len(parts) == 1 else Sum(*parts)
+        return self._each(lambda t: Scaled(t, factor))
 
     __rmul__ = __mul__
 
 
 class Separable(Regularizer):
-    """g(z) = Σ g(z_i): ``value``, ``derivatives`` and ``prox`` act entry by entry on any shape."""
+    """g(z) = Σ g(z_i): ``value``, ``derivatives`` and ``prox`` act entry by entry on any shape.
+
+    ``domain`` and ``value`` are enough for the scalar solver: the derivatives are derived by differentiation. Stating
+    them by hand is an optimisation, which the laws test against the derived ones.
+    """
+
+    def grad(self, z: Tensor) -> Tensor:
+        """g'(z), entry by entry: one of the two at a kink."""
+        return derivative(self.value, z)
+
+    def hessian(self, z: Tensor) -> Tensor:
+        """g''(z), entry by entry."""
+        return derivative(self.grad, z)
+
+    def kinks(self) -> Sequence[Scalar]:
+        """Where g' jumps, as numbers or tensors with a graph: optional, so that a kink may move with a parameter."""
+        return ()
+
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        # Some ulp to either side: beyond the rounding of a kink that was searched; g'' moves g' by no more than that.
+        nudge = 64 * torch.finfo(z.dtype).eps * z.abs().clamp(min=torch.finfo(z.dtype).tiny ** 0.5)
+        left, right = self.grad(z - nudge), self.grad(z + nudge)
+        domain = self.domain
+        if domain == Interval():
+            return left, right
+        return torch.where(z <= domain.lo, -torch.inf, left), torch.where(z >= domain.hi, torch.inf, right)
+
+    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        from .calculus import solved_prox
+
+        return solved_prox(self, v, step)
 
 
 class Smooth(Separable):
     """A separable g that is differentiable on the interior of its domain: one derivative at each point."""
 
-    def grad(self, z: Tensor) -> Tensor:
-        """g'(z), entry by entry."""
-        raise NotImplementedError(f"{self.label} does not state grad(z)")
-
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return (self.grad(z),) * 2
-
-
-class Sum(Regularizer):
-    """g1 + g2 + …, flattened. Where it mixes separable terms with others, those are summed over the event first."""
-
-    def __init__(self, *parts: Regularizer):
-        super().__init__()
-        if not all(isinstance(p, Regularizer) for p in parts) or not parts:
-            raise InputError("a sum of regularizers needs regularizers")
-        self.parts = torch.nn.ModuleList(parts)
-        domains = [p.domain for p in parts if isinstance(p.domain, Interval)]
-        constant = [d for d in domains if d.constant]
-        for d in constant:
-            lo, hi = max(e.lo for e in constant), min(e.hi for e in constant)
-            if lo > hi:
-                raise InputError(f"infeasible: the domains of {self.label} do not meet ({lo} > {hi})")
-
-    @property
-    def event_ndim(self) -> int:  # type: ignore[override]
-        return max(p.event_ndim for p in self.terms())
-
-    @property
-    def label(self) -> str:
-        return self.key or " + ".join(t.label for t in self.terms())
-
-    def terms(self) -> tuple[Regularizer, ...]:
-        return tuple(t for p in self.parts for t in p.terms())  # type: ignore[operator]
-
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        intervals = [t.domain for t in self.terms() if isinstance(t.domain, Interval)]
-        others = [t.domain for t in self.terms() if not isinstance(t.domain, Interval)]
-        whole = intervals[0] if intervals else Reals()
-        for interval in intervals[1:]:
-            whole = whole.intersect(interval)
-        return Intersection(others, whole) if others else whole
-
-    def value(self, z: Tensor) -> Tensor:
-        n = self.event_ndim
-        return sum(_reduce(t.value(z), n - t.event_ndim) for t in self.terms())  # type: ignore[return-value]
-
-    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        pairs = [t.derivatives(z) for t in self.terms()]
-        return sum(p[0] for p in pairs), sum(p[1] for p in pairs)  # type: ignore[return-value]
-
-    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
-        from ..legendre import Energy
-        from ..prox import bregman_prox  # reaches up: the three moves know every sum that has a prox
-
-        return bregman_prox(Energy(), step * self, v)
-
-    def expression(self, z: Any) -> Any:
-        total, constraints = 0, []
-        for t in self.terms():
-            e, c = as_pair(t.expression(z))
-            total, constraints = total + e, constraints + c
-        return total, constraints
-
-
-class Intersection:
-    """The domain of a mixed sum: every part's."""
-
-    event_ndim: ClassVar[int] = 1
-
-    def __init__(self, parts: Sequence[Any], interval: Interval):
-        self.parts, self.interval = parts, interval
-
-    def contains(self, z: Tensor) -> Tensor:
-        inside = self.interval.contains(z).all(-1)
-        for p in self.parts:
-            inside = inside & p.contains(z)
-        return inside
-
-    def __repr__(self) -> str:
-        return " ∩ ".join(repr(p) for p in [*self.parts, self.interval])
-
-
-class Factor(Piece):
-    """A weight c ≥ 0 that the terms of a scaled sum share."""
-
-    c = Weight(low=0, closed=True)
-
-    def __init__(self, c: Scalar):
-        super().__init__()
-        self.c = c
-
-
-class Scaled(Regularizer):
-    """c g for one term g: c times its weight, slopes and derivatives; its domain stays."""
-
-    def __init__(self, inner: Regularizer, factor: Factor):
-        super().__init__()
-        self.inner, self.factor = inner, factor
-
-    @property
-    def label(self) -> str:
-        c = self.factor.c
-        return f"{c:g} {self.inner.label}" if isinstance(c, float) else f"c {self.inner.label}"
-
-    @property
-    def kind(self) -> type[Regularizer]:
-        return self.inner.kind
-
-    @property
-    def event_ndim(self) -> int:  # type: ignore[override]
-        return self.inner.event_ndim
-
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        return self.inner.domain
-
-    @property
-    def lam(self) -> Scalar:
-        return self.factor.c * self.inner.lam  # type: ignore[operator, return-value]
-
-    def value(self, z: Tensor) -> Tensor:
-        return self.factor.c * self.inner.value(z)
-
-    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        left, right = self.inner.derivatives(z)
-        return self._times(left), self._times(right)
-
-    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]] | None:
-        pieces = self.inner.pieces()
-        return None if pieces is None else (pieces[0], [self._times(s) for s in pieces[1]])
-
-    def span(self) -> dict[str, Scalar] | None:
-        span = self.inner.span()
-        return None if span is None else {name: self.factor.c * c for name, c in span.items()}
-
-    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
-        return self.inner.prox(v, step * self.factor.c)
-
-    def conjugate(self, y: Tensor) -> Tensor:
-        return self.factor.c * self.inner.conjugate(y / self.factor.c)
-
-    def expression(self, z: Any) -> Any:
-        e, constraints = as_pair(self.inner.expression(z))
-        return self.factor.c * e, constraints
-
-    def _times(self, slope: Scalar) -> Scalar:
-        # An infinite slope is a constraint, and stays one at c = 0.
-        if isinstance(slope, Tensor):
-            return torch.where(slope.isinf(), slope, self.factor.c * slope)
-        return slope if math.isinf(slope) else self.factor.c * slope
 
 
 def as_pair(expression: Any) -> tuple[Any, list[Any]]:
     """(expression, constraints) of what ``Regularizer.expression`` returned."""
     return expression if isinstance(expression, tuple) else (expression, [])
-
-
-def _reduce(x: Tensor, n: int) -> Tensor:
-    return x.sum(tuple(range(-n, 0))) if n else x
-
-
-def _norm(x: Tensor, n: int) -> Tensor:
-    return x.abs() if n == 0 else torch.linalg.vector_norm(x, dim=tuple(range(-n, 0)))

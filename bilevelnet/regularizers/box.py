@@ -1,9 +1,10 @@
-"""Constraints entry by entry: z ≥ 0, and lo ≤ z ≤ hi."""
+"""Constraints entry by entry: z ≥ 0, lo ≤ z ≤ hi, and max |z| ≤ r."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Nonneg(Piecewise):
 
     key = "nonneg"
     slope_names = ("−∞", "0")
+    homogeneous = True
+    indicator = True
 
     domain = Nonnegative()  # type: ignore[assignment]
 
@@ -37,6 +40,7 @@ class Box(Piecewise):
 
     key = "box"
     slope_names = ("−∞", "0", "∞")
+    indicator = True
     examples = ({"lo": 0.2, "hi": 0.7}, {"lo": -1.0, "hi": 0.5})
     lo, hi = Weight(), Weight()
 
@@ -58,4 +62,37 @@ class Box(Piecewise):
         return torch.zeros_like(z)
 
     def conjugate(self, y: Tensor) -> Tensor:
-        return torch.maximum(self.lo * y, self.hi * y)
+        return torch.where(y == 0, 0.0, torch.maximum(self.lo * y, self.hi * y))
+
+    def expression(self, z: Any) -> Any:
+        ends = [(self.lo, z.__ge__), (self.hi, z.__le__)]
+        return 0.0, [at(end) for end, at in ends if not (isinstance(end, float) and math.isinf(end))]
+
+
+class LinfBall(Piecewise):
+    """The indicator of max |z| ≤ radius, which is a box; prox clip(v, −r, r), conjugate r|y|.
+
+    Raises InputError unless radius > 0.
+    """
+
+    key = "linf_ball"
+    slope_names = ("−∞", "0", "∞")
+    indicator = True
+    examples = ({}, {"radius": 0.4})
+    radius = Weight(low=0)
+
+    def __init__(self, radius: Scalar = 1.0):
+        super().__init__()
+        self.radius = radius
+
+    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
+        return (-self.radius, self.radius), (-math.inf, 0.0, math.inf)
+
+    def value(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        return self.radius * y.abs()
+
+    def expression(self, z: Any) -> Any:
+        return 0.0, [z <= self.radius, z >= -self.radius]

@@ -1,4 +1,4 @@
-"""g(z) = λ|z|."""
+"""g(z) = λ|z|, alone and in a box."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..piece import Scalar, Weight
+from .box import Box
+from .calculus import Sum
 from .piecewise_linear import Piecewise
 
 
@@ -17,6 +19,7 @@ class L1(Piecewise):
 
     key = "l1"
     slope_names = ("−λ", "λ")
+    homogeneous = True
     examples = ({"lam": 0.5},)
     lam = Weight(low=0, closed=True)
 
@@ -36,4 +39,17 @@ class L1(Piecewise):
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
 
-        return self.lam * cp.sum(cp.abs(z))
+        return cp.sum(cp.multiply(self.lam, cp.abs(z)))
+
+
+class L1Box(Sum):
+    """g(z) = λ|z| on lo ≤ z ≤ hi; prox clip(soft(v, λ), lo, hi) where lo ≤ 0 ≤ hi, else as the select move says.
+
+    Raises InputError where λ < 0 or lo > hi.
+    """
+
+    key = "l1_box"
+    examples = ({"lam": 0.5, "lo": -1.0, "hi": 1.0}, {"lam": 0.5, "lo": 0.2, "hi": 0.9})
+
+    def __init__(self, lam: Scalar = 1.0, lo: Scalar = -1.0, hi: Scalar = 1.0):
+        super().__init__(L1(lam), Box(lo, hi))

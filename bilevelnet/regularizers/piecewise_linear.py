@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..domains import Interval
 from ..errors import InputError
 from ..numerics import select
 from ..piece import Scalar
-from .base import Separable
+from .base import Regularizer, Separable
+
+Pieces = tuple[Sequence[Scalar], Sequence[Scalar]]
 
 
 class Piecewise(Separable):
@@ -24,7 +28,7 @@ class Piecewise(Separable):
 
     slope_names: tuple[str, ...] = ()  # of the slopes, for explain
 
-    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
+    def pieces(self) -> Pieces:
         raise NotImplementedError(f"{self.label} does not state pieces()")
 
     @property
@@ -60,25 +64,30 @@ class Piecewise(Separable):
         scaled = [s if _infinite(s) else step * s for s in slopes]
         return select(v, scaled[-1], zip(knots, scaled[:-1], strict=True))
 
+    def conjugate(self, y: Tensor) -> Tensor:
+        return linear_conjugate(self, [self.pieces()], y)
+
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
 
         knots, slopes = self.pieces()
-        lo, hi = self.domain.lo, self.domain.hi
-        constraints = [*([z >= lo] if lo != -math.inf else []), *([z <= hi] if hi != math.inf else [])]
+        constraints = [*([z >= knots[0]] if _infinite(slopes[0]) else [])]
+        constraints += [*([z <= knots[-1]] if _infinite(slopes[-1]) else [])]
         finite = [s for s in slopes if not _infinite(s)]
         inner = list(knots[1 if _infinite(slopes[0]) else 0 :])[: len(finite) - 1]
-        total = finite[0] * cp.sum(z - knots[0])
-        for t, (s, after) in zip(inner, zip(finite[:-1], finite[1:], strict=True), strict=True):
-            total = total + (after - s) * cp.sum(cp.pos(z - t))
+        total = cp.sum(cp.multiply(finite[0], z - knots[0]))
+        for t, (s, after) in zip(inner, pairwise(finite), strict=True):
+            total = total + cp.sum(cp.multiply(after - s, cp.pos(z - t)))
         return total, constraints
 
 
 class PiecewiseLinear(Piecewise):
     """g with slope s_0 below t_1, s_k on [t_k, t_{k+1}], s_K above t_K, and g(t_1) = 0.
 
-    knots: K ≥ 1 increasing numbers; slopes: K + 1 nondecreasing numbers, the two end ones possibly infinite.
-    Raises InputError where the counts differ, the knots do not increase or the slopes decrease (not convex).
+    knots: K ≥ 1 increasing numbers; slopes: K + 1 nondecreasing numbers, the two end ones possibly infinite. Either may
+    be a tensor with its K or K + 1 values, all finite, along the last dimension, or a Parameter, which learns its
+    first value and the logarithms (inverse softplus) of its gaps. Raises InputError where the counts differ, the
+    knots do not increase or the slopes decrease (not convex).
     """
 
     key = "piecewise_linear"
@@ -87,26 +96,76 @@ class PiecewiseLinear(Piecewise):
         {"knots": (0.1, 0.4, 0.9), "slopes": (-math.inf, -0.5, 0.5, math.inf)},
     )
 
-    def __init__(self, knots: Sequence[float], slopes: Sequence[float]):
+    def __init__(self, knots: Sequence[float] | Tensor, slopes: Sequence[float] | Tensor):
         super().__init__()
-        self.knots, self.slopes = tuple(float(t) for t in knots), tuple(float(s) for s in slopes)
-        if len(self.slopes) != len(self.knots) + 1 or not self.knots:
-            raise InputError(
-                f"piecewise_linear: K ≥ 1 knots need K + 1 slopes, not {len(self.knots)} and {len(self.slopes)}"
-            )
-        if any(a >= b for a, b in zip(self.knots, self.knots[1:], strict=False)) or any(map(math.isinf, self.knots)):
-            raise InputError(f"piecewise_linear: knots must be finite and increase, not {self.knots}")
-        if any(not a <= b for a, b in zip(self.slopes, self.slopes[1:], strict=False)):
-            raise InputError(f"piecewise_linear: slopes must not decrease (g would not be convex), not {self.slopes}")
-        if any(map(math.isinf, self.slopes[1:-1])) or self.slopes[0] == math.inf or self.slopes[-1] == -math.inf:
+        for name, values in (("knots", knots), ("slopes", slopes)):
+            self._hold(name, values)
+        count, above = (_count(t) for t in (self.knots, self.slopes))
+        if above != count + 1 or count < 1:
+            raise InputError(f"piecewise_linear: K ≥ 1 knots need K + 1 slopes, not {count} and {above}")
+        if isinstance(self.slopes, tuple) and (
+            any(map(math.isinf, self.slopes[1:-1])) or self.slopes[0] == math.inf or self.slopes[-1] == -math.inf
+        ):
             raise InputError("piecewise_linear: only the first slope may be −∞ and the last one ∞")
 
-    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
-        return self.knots, self.slopes
+    def _hold(self, name: str, values: Sequence[float] | Tensor) -> None:
+        table = values.detach() if isinstance(values, Tensor) else torch.tensor([float(t) for t in values]).double()
+        gaps = table.diff(dim=-1)
+        if bool(((gaps <= 0) if name == "knots" else ~(gaps >= 0)).any()):
+            wanted = "increase" if name == "knots" else "not decrease (g would not be convex)"
+            raise InputError(f"piecewise_linear: {name} must {wanted}, not {_shown(values)}")
+        if (name == "knots" or isinstance(values, Tensor)) and not bool(table.isfinite().all()):
+            raise InputError(f"piecewise_linear: {name} must be finite, not {_shown(values)}; for a constraint add Box")
+        if isinstance(values, torch.nn.Parameter):
+            if bool((gaps == 0).any()):
+                raise InputError(f"piecewise_linear: learned {name} start with differences above 0")
+            raw = torch.cat([table[..., :1], gaps + torch.log(-torch.expm1(-gaps))], -1)
+            self.register_parameter(f"raw_{name}", torch.nn.Parameter(raw))
+        elif isinstance(values, Tensor):
+            self.register_buffer(f"{name}_value", values)
+        else:
+            self.__dict__[f"_{name}"] = tuple(float(t) for t in values)
+
+    def _held(self, name: str) -> Any:
+        raw = self._parameters.get(f"raw_{name}")
+        if raw is not None:
+            return torch.cat([raw[..., :1], functional.softplus(raw[..., 1:], threshold=40)], -1).cumsum(-1)
+        return self._buffers[f"{name}_value"] if f"{name}_value" in self._buffers else self.__dict__[f"_{name}"]
+
+    @property
+    def knots(self) -> Any:
+        """t_1 < … < t_K: numbers, or a tensor with a graph."""
+        return self._held("knots")
+
+    @property
+    def slopes(self) -> Any:
+        """s_0 ≤ … ≤ s_K, likewise."""
+        return self._held("slopes")
+
+    def pieces(self) -> Pieces:
+        return tuple(t.unbind(-1) if isinstance(t, Tensor) else t for t in (self.knots, self.slopes))  # type: ignore[return-value]
 
     def extra_repr(self) -> str:
-        return f"knots={self.knots}, slopes={self.slopes}"
+        return f"knots={_shown(self.knots)}, slopes={_shown(self.slopes)}"
 
 
-def _infinite(slope: Scalar) -> bool:
-    return not isinstance(slope, Tensor) and math.isinf(slope)
+def linear_conjugate(g: Regularizer, pieces: Sequence[Pieces], y: Tensor) -> Tensor:
+    """g*(y) = max over the knots t of dom g of t y − g(t), for y between the end slopes, for a sum of ``pieces``."""
+    low, high = (sum(p[1][end] for p in pieces) for end in (0, -1))
+    best = torch.full_like(y, -torch.inf)
+    for t in (t for p in pieces for t in p[0]):
+        knot = torch.as_tensor(t, dtype=y.dtype, device=y.device)
+        best = torch.maximum(best, torch.where(g.domain.contains(knot), knot * y - g.value(knot), -torch.inf))
+    return torch.where((y >= low) & (y <= high), best, torch.inf)
+
+
+def _infinite(slope: Any) -> bool:
+    return isinstance(slope, (int, float)) and math.isinf(slope)
+
+
+def _count(values: Any) -> int:
+    return values.shape[-1] if isinstance(values, Tensor) else len(values)
+
+
+def _shown(values: Any) -> Any:
+    return f"tensor{tuple(values.shape)}" if isinstance(values, Tensor) else tuple(values)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from ..piece import Scalar, Weight
 from .piecewise_linear import Piecewise
 
@@ -19,6 +16,7 @@ class Quantile(Piecewise):
 
     key = "quantile"
     slope_names = ("λ(τ − 1)", "λτ")
+    homogeneous = True
     examples = ({"lam": 1.0, "tau": 0.3},)
     lam, tau = Weight(low=0, closed=True), Weight(low=0, high=1)
 
@@ -28,7 +26,3 @@ class Quantile(Piecewise):
 
     def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
         return (0.0,), (self.lam * (self.tau - 1), self.lam * self.tau)
-
-    def conjugate(self, y: Tensor) -> Tensor:
-        (low, high) = self.pieces()[1]
-        return torch.where((y >= low) & (y <= high), 0.0, torch.inf)

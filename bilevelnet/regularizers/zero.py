@@ -15,6 +15,8 @@ class Zero(Smooth):
     """g = 0; prox the identity, conjugate the indicator of {0}. The sum of no terms."""
 
     key = "zero"
+    homogeneous = True
+    indicator = True
 
     def terms(self) -> tuple[Regularizer, ...]:
         return ()
@@ -23,6 +25,9 @@ class Zero(Smooth):
         return torch.zeros_like(z)
 
     def grad(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def hessian(self, z: Tensor) -> Tensor:
         return torch.zeros_like(z)
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:

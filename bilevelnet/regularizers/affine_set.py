@@ -1,0 +1,119 @@
+"""The indicator of an affine subspace: ⟨a, z⟩ = b, or A z = b."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..domains import AffineSubspace
+from ..errors import InputError
+from ..numerics import norm
+from ..piece import Scalar, Weight
+from .base import Regularizer
+
+
+class AffineSet(Regularizer):
+    """The indicator of {z : A z = b}, on the last dimension; prox v − A⁺(A v − b), conjugate ⟨A⁺b, y⟩ on range Aᵀ.
+
+    a: a vector (n) for one equation or a matrix (k, n) with independent rows, as numbers, tensor or Parameter.
+    b: a number, or a tensor that broadcasts with A z, of shape (…, 1) or (…, k). Raises InputError where a has
+    another shape, or dependent rows (also a = 0).
+    """
+
+    key = "affine_set"
+    event_ndim = 1
+    indicator = True
+    examples = (
+        {"a": (1.0, -2.0, 0.5, 0.3), "b": 0.3},
+        {"a": ((1.0, 2.0, 0.5, -1.0), (0.0, 1.0, -1.0, 0.4)), "b": 0.2},
+    )
+    b = Weight()
+
+    def __init__(self, a: Sequence[Any] | Tensor, b: Scalar | Sequence[float] = 0.0):
+        super().__init__()
+        if isinstance(a, torch.nn.Parameter):
+            self.register_parameter("a_value", a)
+        elif isinstance(a, Tensor):
+            self.register_buffer("a_value", a)
+        else:
+            self.__dict__["_a"] = _numbers(a)
+        self.b = torch.as_tensor(b, dtype=torch.float64) if isinstance(b, (list, tuple)) else b  # type: ignore[assignment]
+        rows = self._rows(torch.empty(0, dtype=torch.float64)).detach()
+        rank = int(torch.linalg.matrix_rank(rows)) if bool(rows.isfinite().all()) else 0
+        if rank < len(rows):
+            raise InputError(f"affine_set: a has rank {rank} with {len(rows)} rows; drop the dependent ones")
+
+    @property
+    def a(self) -> Any:
+        """The coefficients, as numbers or a tensor."""
+        numbers = self.__dict__.get("_a")
+        return self.a_value if numbers is None else numbers
+
+    @property
+    def domain(self) -> AffineSubspace:  # type: ignore[override]
+        return AffineSubspace(self._rows(torch.empty(0, dtype=torch.float64)), self.b)
+
+    def value(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(self._excess(z).sum(-1))
+
+    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        rows = self._rows(v)
+        move = self._pseudoinverse(rows)
+        z = v - move(self._excess(v))
+        # Once more for the rounding of a large v, which is no part of the derivative.
+        return z - move(self._excess(z)).detach()
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        z = self.prox(torch.zeros_like(y))
+        # Rounded, y lies in the range of Aᵀ up to half of its digits.
+        outside = norm(y - self._along(y), (-1,)) > torch.finfo(y.dtype).eps ** 0.5 * norm(y, (-1,))
+        return torch.where(outside.squeeze(-1), torch.inf, (z * y).sum(-1))
+
+    def distance(self, z: Tensor, y: Tensor) -> Tensor:
+        # The normal cone is the range of Aᵀ; the violation is the distance of z from the set.
+        missed = self._pseudoinverse(self._rows(z))(self._excess(z))
+        return (norm(y - self._along(y), (-1,)) + norm(missed, (-1,))).squeeze(-1)
+
+    def expression(self, z: Any) -> Any:
+        tensor = self._rows(torch.empty(0, dtype=torch.float64))
+        if tensor.requires_grad:
+            raise InputError("affine_set: the conic solver takes a fixed a, not a Parameter")
+        rows = tensor.cpu().numpy()
+        if rows.shape[1] != z.shape[-1]:
+            raise InputError(f"affine_set: a has width {rows.shape[1]}, z has {z.shape[-1]}")
+        return 0.0, [(rows if len(rows) > 1 else rows[0]) @ z == self.b]
+
+    def _rows(self, like: Tensor) -> Tensor:
+        """A as (k, n), in the dtype of ``like``."""
+        a = self.a if isinstance(self.a, Tensor) else torch.tensor(self.a, dtype=torch.float64, device=like.device)
+        a = a.to(like.dtype)
+        if a.ndim not in (1, 2):
+            raise InputError(f"affine_set: a has shape {tuple(a.shape)}; give a vector (n) or a matrix (k, n)")
+        return a if a.ndim == 2 else a.unsqueeze(0)
+
+    def _excess(self, z: Tensor) -> Tensor:
+        """A z − b."""
+        rows = self._rows(z)
+        if rows.shape[1] != z.shape[-1]:
+            raise InputError(f"affine_set: a has width {rows.shape[1]}, z has {z.shape[-1]}")
+        b = self.b.to(z.dtype) if isinstance(self.b, Tensor) else self.b
+        return z @ rows.mT - b
+
+    def _along(self, y: Tensor) -> Tensor:
+        """The part of y in the range of Aᵀ."""
+        rows = self._rows(y)
+        return self._pseudoinverse(rows)(y @ rows.mT)
+
+    def _pseudoinverse(self, rows: Tensor) -> Any:
+        """r ↦ A⁺ r, by a ‖a‖⁻² for one row, else by Aᵀ = QR: Q R⁻ᵀ r, which does not square the condition of A Aᵀ."""
+        if len(rows) == 1:
+            return lambda r: r / rows.square().sum() * rows[0]
+        q, upper = torch.linalg.qr(rows.mT)
+        return lambda r: torch.linalg.solve_triangular(upper, r, upper=True, left=False) @ q.mT
+
+
+def _numbers(a: Any) -> Any:
+    return tuple(_numbers(t) for t in a) if isinstance(a, (list, tuple)) else float(a)

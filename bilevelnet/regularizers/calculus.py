@@ -1,0 +1,219 @@
+"""Sums and nonnegative multiples of regularizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..domains import Intersection, Interval, Reals
+from ..errors import InputError
+from ..piece import Piece, Scalar, Weight
+from .base import Regularizer, as_pair
+from .piecewise_linear import linear_conjugate
+
+
+class Sum(Regularizer):
+    """g1 + g2 + …, flattened. Where it mixes separable terms with others, those are summed over the event first."""
+
+    def __init__(self, *parts: Regularizer):
+        super().__init__()
+        if not all(isinstance(p, Regularizer) for p in parts) or not parts:
+            raise InputError("a sum of regularizers needs regularizers")
+        self.parts = torch.nn.ModuleList(parts)
+        domains = [p.domain for p in parts if isinstance(p.domain, Interval)]
+        constant = [d for d in domains if d.constant]
+        if constant:
+            lo, hi = max(d.lo for d in constant), min(d.hi for d in constant)
+            if lo > hi:
+                raise InputError(f"infeasible: the domains of {self.label} do not meet ({lo} > {hi})")
+
+    @property
+    def event_ndim(self) -> int:  # type: ignore[override]
+        return max((t.event_ndim for t in self.terms()), default=0)
+
+    @property
+    def homogeneous(self) -> bool:  # type: ignore[override]
+        return all(t.homogeneous for t in self.terms())
+
+    @property
+    def dim(self) -> int:
+        """The dimension of the vector terms."""
+        return next((t.dims[0] for t in self.terms() if t.event_ndim == 1), -1)
+
+    @property
+    def label(self) -> str:
+        return self.key or " + ".join(t.label for t in self.terms())
+
+    def terms(self) -> tuple[Regularizer, ...]:
+        return tuple(t for p in self.parts for t in p.terms())  # type: ignore[operator]
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        intervals = [t.domain for t in self.terms() if isinstance(t.domain, Interval)]
+        others = [t.domain for t in self.terms() if not isinstance(t.domain, Interval)]
+        whole = intervals[0] if intervals else Reals()
+        for interval in intervals[1:]:
+            whole = whole.intersect(interval)
+        return Intersection([*others, whole]) if others else whole
+
+    def value(self, z: Tensor) -> Tensor:
+        values = [(t, t.value(z)) for t in self.terms()]
+        if self.event_ndim:
+            values = [(t, v if t.event_ndim else self.drop(v.sum(self.dims, keepdim=True))) for t, v in values]
+        return sum((v for _, v in values[1:]), values[0][1]) if values else torch.zeros_like(z)
+
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        left = right = torch.zeros_like(z)
+        for t in self.terms():
+            below, above = t.derivatives(z)
+            left, right = left + below, right + above
+        return left, right
+
+    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        return solved_prox(self, v, step)
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        pieces = [t.pieces() for t in self.terms()]
+        if any(p is None for p in pieces):
+            raise InputError(f"{self.label} states no conjugate")
+        return linear_conjugate(self, pieces, y)  # type: ignore[arg-type]
+
+    def expression(self, z: Any) -> Any:
+        total: Any = 0
+        constraints: list[Any] = []
+        for t in self.terms():
+            e, c = as_pair(t.expression(z))
+            total, constraints = total + e, constraints + c
+        return total, constraints
+
+
+class Factor(Piece):
+    """A weight c ≥ 0 that the terms of a scaled sum share."""
+
+    c = Weight(low=0, closed=True)
+
+    def __init__(self, c: Scalar):
+        super().__init__()
+        self.c = c
+
+    @classmethod
+    def unchecked(cls, c: Scalar) -> Factor:
+        """Of a number or a tensor that is known to be ≥ 0, and may be one whose values cannot be read."""
+        factor = cls(1.0)
+        factor.__dict__["_c"] = c
+        return factor
+
+
+class Scaled(Regularizer):
+    """c g for one term g: c times its weight, slopes and derivatives; its domain stays."""
+
+    def __init__(self, inner: Regularizer, factor: Factor):
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    @property
+    def label(self) -> str:
+        c = self.factor.c
+        return f"{c:g} {self.inner.label}" if isinstance(c, float) else f"c {self.inner.label}"
+
+    @property
+    def kind(self) -> type[Regularizer]:
+        return self.inner.kind
+
+    @property
+    def event_ndim(self) -> int:  # type: ignore[override]
+        return self.inner.event_ndim
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return self.inner.dims
+
+    @property
+    def homogeneous(self) -> bool:  # type: ignore[override]
+        return self.inner.homogeneous
+
+    @property
+    def indicator(self) -> bool:  # type: ignore[override]
+        return self.inner.indicator
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        return self.inner.domain
+
+    @property
+    def lam(self) -> Scalar:
+        return self.factor.c * self.inner.lam
+
+    def value(self, z: Tensor) -> Tensor:
+        return self.drop(self.factor.c * self.keep(self.inner.value(z)))
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.factor.c * self.inner.grad(z)
+
+    def hessian(self, z: Tensor) -> Tensor:
+        return self.factor.c * self.inner.hessian(z)
+
+    def kinks(self) -> Sequence[Scalar]:
+        return self.inner.kinks()
+
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = self.inner.derivatives(z)
+        return self._times(left), self._times(right)
+
+    def distance(self, z: Tensor, y: Tensor) -> Tensor:
+        # dist(y, c ∂g(z)) = c dist(y/c, ∂g(z))
+        c = self.factor.c
+        if self.indicator:
+            return self.inner.distance(z, y)
+        if not self.event_ndim or (isinstance(c, float) and c == 0):
+            return super().distance(z, y)
+        return self.drop(c * self.keep(self.inner.distance(z, y / c)))
+
+    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]] | None:
+        pieces = self.inner.pieces()
+        return None if pieces is None else (pieces[0], [self._times(s) for s in pieces[1]])
+
+    def span(self) -> dict[str, Scalar] | None:
+        span = self.inner.span()
+        return None if span is None else {name: self.factor.c * c for name, c in span.items()}
+
+    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        return self.inner.prox(v, step if self.indicator else step * self.factor.c)
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        c = self.factor.c
+        if self.indicator:
+            return self.inner.conjugate(y)
+        if isinstance(c, Tensor) or c > 0:
+            return self.drop(c * self.keep(self.inner.conjugate(y / c)))
+        if not isinstance(self.domain, Interval):
+            raise InputError(f"{self.label} states no conjugate")
+        # 0 g is the indicator of dom g, its conjugate the support function
+        return torch.where(y == 0, 0.0, torch.maximum(self.domain.lo * y, self.domain.hi * y))
+
+    def expression(self, z: Any) -> Any:
+        c = self.factor.c
+        if getattr(c, "ndim", 0) and not self.event_ndim:  # one weight an entry
+            parts = [as_pair(self.inner.expression(z[i])) for i in range(z.shape[-1])]
+            return sum(c[i] * e for i, (e, _) in enumerate(parts)), [k for _, more in parts for k in more]
+        e, constraints = as_pair(self.inner.expression(z))
+        return (e if self.indicator else c * e), constraints
+
+    def _times(self, slope: Scalar) -> Any:
+        # An infinite slope is a constraint, and stays one at c = 0.
+        if isinstance(slope, Tensor):
+            return torch.where(slope.isinf(), slope, self.factor.c * slope)
+        return slope if math.isinf(slope) else self.factor.c * slope
+
+
+def solved_prox(g: Regularizer, v: Tensor, step: Scalar = 1.0) -> Tensor:
+    """The Euclidean prox of a g that states none, by the solvers; NaN where they find none."""
+    from ..legendre import Energy
+    from ..prox import bregman_prox  # reaches up
+
+    factor = Factor.unchecked(step)
+    return bregman_prox(Energy(), g._each(lambda t: Scaled(t, factor)), v, on_failure="nan")

@@ -1,0 +1,88 @@
+"""g(K z): a regularizer of a linear image, such as the total variation of a graph or the l1 norm of wavelets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..domains import Preimage
+from ..errors import InputError
+from ..piece import Piece, Scalar
+from .base import Regularizer
+
+
+class LinearMap(Piece):
+    """K, a matrix on the last dimension or a module; ``tight`` is c where K Kᵀ = c I is known, else None."""
+
+    def __init__(self, operator: Any, event_ndim: int = 1):
+        super().__init__()
+        self.matrix: Any = None
+        self.module: Any = None
+        self.event_ndim, self.tight = event_ndim, None
+        if isinstance(operator, nn.Module):
+            self.module = operator
+            return
+        if not isinstance(operator, Tensor) or operator.ndim != 2 or not operator.is_floating_point():
+            raise InputError("precompose takes a floating-point matrix of shape (m, n), or a torch.nn.Module")
+        if isinstance(operator, nn.Parameter):
+            self.matrix = operator
+            return
+        del self.matrix
+        self.register_buffer("matrix", operator)
+        gram = operator @ operator.mT
+        c = gram.diagonal().mean()
+        off = (gram - c * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max()
+        if bool(c > 0) and bool(off <= 4 * operator.shape[1] * torch.finfo(gram.dtype).eps * c):
+            self.tight = float(c)
+
+    def image(self, z: Tensor) -> Tensor:
+        """K z."""
+        return self.module(z) if self.matrix is None else z @ self.matrix.to(z.dtype).mT
+
+
+class Precomposed(Regularizer):
+    """g(K z) for one term g. Where K Kᵀ = c I its prox is v + Kᵀ(prox_{cg}(K v) − K v)/c (Combettes & Pesquet, 2007).
+
+    Otherwise it has value, domain and cvxpy expression, and a splitting solver works with g and K apart.
+    """
+
+    def __init__(self, body: Regularizer, linear: LinearMap):
+        super().__init__()
+        if linear.module is None and body.event_ndim > 1:
+            raise InputError(f"{body.label} acts on matrices: precompose it with a module")
+        self.body, self.linear = body, linear
+
+    @property
+    def label(self) -> str:
+        return f"{self.body.label} ∘ K"
+
+    @property
+    def event_ndim(self) -> int:  # type: ignore[override]
+        return self.linear.event_ndim
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        return Preimage(self.body.domain, self.linear.image, self.event_ndim)
+
+    def value(self, z: Tensor) -> Tensor:
+        value = self.body.value(self.linear.image(z))
+        rest = value.ndim - (z.ndim - self.event_ndim)
+        return value.flatten(-rest).sum(-1) if rest > 0 else value
+
+    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        c = self.linear.tight
+        if c is None:
+            raise InputError(
+                f"{self.label} has no prox in closed form unless K Kᵀ = c I for a fixed matrix K; "
+                f"it needs a splitting solver, which works with {self.body.label} and K apart"
+            )
+        y = self.linear.image(v)
+        return v + (self.body.prox(y, step * c) - y) @ self.linear.matrix.to(v.dtype) / c
+
+    def expression(self, z: Any) -> Any:
+        matrix = self.linear.matrix
+        if matrix is None or matrix.requires_grad:
+            raise InputError(f"{self.label}: the conic solver takes a fixed matrix K")
+        return self.body.expression(matrix.cpu().numpy() @ z)
