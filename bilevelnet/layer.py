@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .couplings import Coupling
 from .divergences import Bregman
+from .domains import Interval
 from .errors import DomainError, InputError
 from .legendre import Legendre
 from .problem import Problem
@@ -116,12 +117,12 @@ class BilevelLayer(nn.Module):
             ((low, high),) = extremes(z_prev)
             if phi.domain.holds(low, high):
                 return None
-        inside = phi.domain.interior(at_least_float32(z_prev))
+        inside = phi.differentiable(at_least_float32(z_prev))
         if eager:
             if bool(inside.all()):
                 return None
             if policy != "nan":
-                tell(None, _domain_error(phi, z_prev.detach(), inside.broadcast_to(z_prev.shape)), policy)
+                tell(None, _domain_error(phi, z_prev.detach(), inside), policy)
                 return None
         while inside.ndim < z_prev.ndim:
             inside = inside.unsqueeze(-1)
@@ -150,18 +151,21 @@ def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
 
 
 def _domain_error(phi: Legendre, z: Tensor, inside: Tensor) -> InputError:
-    bad = ~inside
+    # ``inside`` has one value an entry, or one an event where the domain couples entries.
+    bad = ~(inside.broadcast_to(z.shape) if inside.ndim > z.ndim - phi.event_ndim else inside)
     index = bad.nonzero()[0]
-    value = float(z[tuple(index)]) if index.numel() <= z.ndim else float("nan")
+    point = z[tuple(index)]
+    value = float(point) if not point.ndim else float(torch.linalg.vector_norm(point))
     if value != value:
         return InputError(
             f"z⁻ has NaN in {int(z.isnan().sum())} of {z.numel()} entries, first at {tuple(index.tolist())}"
         )
     message = (
         f"z⁻ leaves the interior of the domain {phi.domain} of {phi.label} in {int(bad.sum())} of {bad.numel()} "
-        f"entries, first at {tuple(index.tolist())}: {value:g}"
+        f"{'points' if point.ndim else 'entries'}, first at {tuple(index.tolist())}: "
+        f"{'norm ' if point.ndim else ''}{value:g}"
     )
-    if value in (phi.domain.lo, phi.domain.hi):
+    if isinstance(phi.domain, Interval) and value in (phi.domain.lo, phi.domain.hi):
         message += (
             ". The value is on the boundary, as where the output of a layer was rounded to it: "
             "bilevelnet.Chain(*layers) carries u = ∇φ(z) between layers and loses nothing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,31 +13,47 @@ from ..legendre import Legendre
 from ..regularizers import Regularizer
 from . import span
 
-Rule = Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]
-_pairs: dict[tuple[type, type], tuple[str, Rule, Callable[[Any, Any], bool]]] = {}
+Inverse = Callable[[Any, Any, Tensor], Tensor]
+
+
+class Pair(NamedTuple):
+    """The rule of a pair (φ, h): see ``known``."""
+
+    name: str
+    inverse: Inverse
+    when: Callable[[Any, Any], bool]
+    dual: Inverse | None
+
+
+_pairs: dict[tuple[type, type], Pair] = {}
 
 
 def known(
-    phi: type[Legendre], h: type[Regularizer], name: str, when: Callable[[Any, Any], bool] = lambda phi, h: True
-) -> Callable[[Rule], Rule]:
-    """Register rule(phi, h, w) = (z, ∇φ(z)) at z = (∇φ + ∇h)⁻¹(w), under a name for explain.
+    phi: type[Legendre],
+    h: type[Regularizer],
+    name: str,
+    when: Callable[[Any, Any], bool] = lambda phi, h: True,
+    dual: Inverse | None = None,
+) -> Callable[[Inverse], Inverse]:
+    """Register rule(phi, h, w) = (∇φ + ∇h)⁻¹(w) under a name for explain. A second rule for a pair is an error.
 
-    ``when(phi, h)`` says for which weights the rule holds. A second rule for a pair is an error.
+    ``when(phi, h)`` says for which weights the rule holds. ``dual(phi, h, w)`` is ∇φ there, where w − ∇h(z) would lose
+    its digits.
     """
 
-    def register(rule: Rule) -> Rule:
+    def register(rule: Inverse) -> Inverse:
         if (phi, h) in _pairs:
-            raise InputError(f"({phi.__name__}, {h.__name__}) already has a rule: {_pairs[phi, h][0]}")
-        _pairs[phi, h] = (name, rule, when)
+            raise InputError(f"({phi.__name__}, {h.__name__}) already has a rule: {_pairs[phi, h].name}")
+        _pairs[phi, h] = Pair(name, rule, when, dual)
         return rule
 
     return register
 
 
-def has_rule(phi: Legendre, h: Regularizer) -> bool:
-    """Whether the pair has a rule of its own, for these weights."""
+def rule_of(phi: Legendre, h: Regularizer) -> Pair | None:
+    """The rule of the pair, where it has one of its own for these weights."""
     pair = _pairs.get((type(phi), h.kind))
-    return pair is not None and pair[2](phi, h)
+    return pair if pair is not None and pair.when(phi, h) else None
 
 
 class Absorbed:
@@ -49,7 +65,7 @@ class Absorbed:
         self.basis: Any = (
             frozenset(name for s in spans if s for name in s) if all(s is not None for s in spans) else None
         )
-        self.rule: Rule | None = None
+        self.rule: Pair | None = None
         self.name = "the mirror map"
         if not terms:
             if not phi.explicit:
@@ -57,8 +73,8 @@ class Absorbed:
             return
         if self.basis in span.INVERSES:
             self.name = span.INVERSES[self.basis][0]
-        elif len(terms) == 1 and has_rule(phi, terms[0]):
-            self.name, self.rule, _ = _pairs[type(phi), terms[0].kind]
+        elif len(terms) == 1 and (rule := rule_of(phi, terms[0])):
+            self.name, self.rule = rule.name, rule
         else:
             what = " + ".join(t.label for t in terms)
             raise InputError(f"no closed form is known for (∇φ + ∇h)⁻¹ with φ = {phi.label}, h = {what}")
@@ -95,15 +111,17 @@ class Absorbed:
         if not self.terms:
             return self.phi.grad_conjugate(w)
         if self.rule is not None:
-            return self.rule(self.phi, self.terms[0], w)[0]
+            return self.rule.inverse(self.phi, self.terms[0], w)
         return span.INVERSES[self.basis][1](w, self.coefficients())
 
     def dual(self, w: Tensor, z: Tensor) -> Tensor:
         if not self.terms:
             return w
-        if self.rule is not None:
-            return self.rule(self.phi, self.terms[0], w)[1]
-        if len(self.basis) == 1:  # parts of one function share w in proportion, also where z over- or underflows
+        if self.rule is not None and self.rule.dual is not None:
+            return self.rule.dual(self.phi, self.terms[0], w)
+        if (
+            self.rule is None and len(self.basis) == 1
+        ):  # parts of one function share w in proportion, also where z over- or underflows
             (name,) = self.basis
             return w * (self.phi.span()[name] / self.coefficients()[name])  # type: ignore[index]
         return w - self.slope(z)

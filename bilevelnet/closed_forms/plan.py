@@ -11,7 +11,7 @@ from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, UNBOUNDED
-from .absorb import Absorbed, has_rule
+from .absorb import Absorbed, rule_of
 from .select import Select
 from .shift import couple
 
@@ -26,13 +26,13 @@ class ClosedFormMap(Map):
         self.phi, self.g = phi, g
         terms = list(g.terms())
         linear = [t for t in terms if t.pieces() is not None]
-        smooth = [t for t in terms if t.pieces() is None and (t.event_ndim == 0 or has_rule(phi, t))]
+        smooth = [t for t in terms if t.pieces() is None and (t.event_ndim == 0 or rule_of(phi, t) is not None)]
         coupled = [t for t in terms if t not in linear and t not in smooth]
         self.psi = Absorbed(phi, smooth)
         self.coupled = couple(self.psi, linear, coupled) if coupled or (phi.event_ndim and linear) else None
         self.select = Select(self.psi, [] if self.coupled else linear)
         # The identity u = v is the residual network's kernel: nothing to do before ρ.
-        self.trivial = not terms
+        self.trivial = not terms and phi.steep
         self.whole = self.psi.dual_domain == Interval() and all(t.constant for t in terms)
 
     def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..legendre import Legendre
 from ..numerics import select
 from ..piece import Scalar
+from ..regularizers.piecewise_linear import Piecewise
 from .absorb import Absorbed
 
 
@@ -18,10 +20,11 @@ class Select:
     """w = ∇ψ(z) for v ∈ ∇ψ(z) + ∂p(z), p the sum of the piecewise-linear ``terms``.
 
     A knot t becomes the dual level ∇ψ(t), ∓∞ at or beyond the ends of dom ψ. Levels that depend on no
-    tensor are computed once.
+    tensor are computed once. Where φ is not steep the ends of its domain are constraints, and so are knots too.
     """
 
     def __init__(self, psi: Absorbed, terms: list[Any]):
+        terms = terms if psi.phi.steep else [*terms, DomainEnds(psi.phi)]
         self.psi, self.terms = psi, terms
         knots = [t for term in terms for t in term.pieces()[0]]
         fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots)
@@ -50,14 +53,15 @@ class Select:
         domain = self.psi.domain
         knot = torch.as_tensor(t, dtype=v.dtype, device=v.device)
         lo, hi = (torch.as_tensor(e, dtype=v.dtype, device=v.device) for e in (domain.lo, domain.hi))
-        inside = (knot > lo) & (knot < hi)
+        inside = (knot > lo) & (knot < hi) if self.psi.phi.steep else (knot >= lo) & (knot <= hi) & knot.isfinite()
         inner = domain.inner() if domain.constant else torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, 1.0)
         level = self.psi.grad(torch.where(inside, knot, inner))
         return torch.where(inside, level, torch.where(knot <= lo, -torch.inf, torch.inf))
 
     def _level_of_number(self, t: Scalar) -> float:
         domain = self.psi.domain
-        if t <= domain.lo or t >= domain.hi:
+        on_end = not self.psi.phi.steep and math.isfinite(t) and t in (domain.lo, domain.hi)
+        if (t <= domain.lo or t >= domain.hi) and not on_end:
             return -math.inf if t <= domain.lo else math.inf
         level = float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
         # The end of a barrier, whose derivative was 0 · ∞ there.
@@ -88,6 +92,23 @@ class Select:
             candidate = a if name == "−∞" else f"min({_minus(name)}, {a})" if a != "∞" else _minus(name)
             text = candidate if not text else f"max({text}, {candidate})"
         return text
+
+
+class DomainEnds(Piecewise):
+    """The ends of dom φ as constraints, for a φ whose gradient stays finite there."""
+
+    slope_names = ("−∞", "0", "∞")
+
+    def __init__(self, phi: Legendre):
+        super().__init__()
+        self.phi = phi
+
+    @property
+    def label(self) -> str:
+        return f"dom {self.phi.label}"
+
+    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
+        return (self.phi.domain.lo, self.phi.domain.hi), (-math.inf, 0.0, math.inf)
 
 
 def _minus(name: str) -> str:

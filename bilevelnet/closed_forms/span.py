@@ -1,18 +1,20 @@
 """Mirror maps whose inverse is known because ∇ψ lies in the span of a few functions.
 
-∇ψ(z) = m z + s log z − k/z. A φ or a smooth term of g states its coefficients (``span()``), a sum adds
-them, and one table inverts each combination. So one rule covers the energy, the entropies, Burg and squareplus
-with squared_l2, neg_entropy and log_barrier, in any number and order.
+∇ψ(z) = m z + s log z − k/z + e e^z. A φ or a smooth term of g states its coefficients (``span()``), a sum adds
+them, and one table inverts each combination. So one rule covers the energy, the entropies, Burg, squareplus and the
+exponential with squared_l2, neg_entropy and log_barrier, in any number and order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from ..domains import Domain, Negative, Reals
-from ..numerics import log_linear_root, quadratic_root
+from ..domains import Interval
+from ..numerics import exp_linear_root, log_linear_root, quadratic_root
 from ..piece import Scalar
 
 Coefficients = dict[str, Scalar]
@@ -22,16 +24,21 @@ INVERSES: dict[frozenset[str], tuple[str, Callable[[Tensor, Coefficients], Tenso
     frozenset({"linear"}): ("scaling", lambda w, c: w / c["linear"]),
     frozenset({"log"}): ("exponential", lambda w, c: (w / c["log"]).exp()),
     frozenset({"reciprocal"}): ("reciprocal", lambda w, c: -c["reciprocal"] / w),
+    frozenset({"exp"}): ("logarithm", lambda w, c: (w / c["exp"]).log()),
     frozenset({"linear", "log"}): ("Wright omega", lambda w, c: log_linear_root(w, c["linear"], c["log"])),
     frozenset({"linear", "reciprocal"}): ("squareplus", lambda w, c: quadratic_root(w, c["linear"], c["reciprocal"])),
     # s log z − k/z = w is s log y + k y = −w in y = 1/z
     frozenset({"log", "reciprocal"}): ("Wright omega", lambda w, c: 1 / log_linear_root(-w, c["reciprocal"], c["log"])),
+    frozenset({"linear", "exp"}): ("Wright omega", lambda w, c: exp_linear_root(w, c["exp"], c["linear"])),
 }
 
 
-def dual_domain(basis: frozenset[str]) -> Domain:
-    """The range of ∇ψ: −k/z alone is negative."""
-    return Negative() if basis == {"reciprocal"} else Reals()
+def dual_domain(c: Coefficients) -> Interval:
+    """The range of ∇ψ: z and log z reach both ends, −1/z alone stays below 0, e^z alone above."""
+    reach = sum(c.get(name, 0.0) for name in ("linear", "log"))
+    lo = -math.inf if "exp" not in c else _unless(reach, -math.inf)
+    hi = math.inf if "reciprocal" not in c else _unless(reach, math.inf)
+    return Interval(lo, hi, closed=(False, False))
 
 
 def add(spans: list[Coefficients]) -> Coefficients:
@@ -41,3 +48,10 @@ def add(spans: list[Coefficients]) -> Coefficients:
         for name, c in span.items():
             total[name] = total[name] + c if name in total else c
     return total
+
+
+def _unless(reach: Scalar, end: float) -> Scalar:
+    """``end`` where something reaches it, else 0."""
+    if isinstance(reach, Tensor):
+        return torch.where(reach > 0, end, 0.0)
+    return end if reach > 0 else 0.0

@@ -4,26 +4,68 @@ from typing import Any
 
 from ..piece import build, registry_of
 from .atan import Atan
+from .ball import BallHellinger, BallLogBarrier
 from .base import Legendre, Separable
 from .boltzmann_shannon import BoltzmannShannon
+from .burg import Burg
+from .calculus import Total, Transformed
+from .cosh import Cosh
+from .elu import Elu
 from .energy import Energy
+from .exponential import Exponential
 from .fermi_dirac import FermiDirac
 from .hellinger import Hellinger
+from .hypentropy import Hypentropy
+from .isrlu import Isrlu
+from .leaky_relu import LeakyRelu
+from .log_cosh import LogCosh
+from .mahalanobis import Mahalanobis
+from .norm_power import NormPower
+from .normal_cdf import NormalCdf
+from .power import Power
 from .softplus import Softplus
+from .softsign import Softsign
+from .spectral import LogDet, Spectral, VonNeumann
 from .squareplus import Squareplus
+from .symlog import Symlog
 from .tanh import Tanh
+from .tanh_mixture import TanhMixture
+from .tsallis import Tsallis
 
 __all__ = [
     "Atan",
+    "BallHellinger",
+    "BallLogBarrier",
     "BoltzmannShannon",
+    "Burg",
+    "Cosh",
+    "Elu",
     "Energy",
+    "Exponential",
     "FermiDirac",
     "Hellinger",
+    "Hypentropy",
+    "Isrlu",
+    "LeakyRelu",
     "Legendre",
+    "LogCosh",
+    "LogDet",
+    "Mahalanobis",
+    "NormPower",
+    "NormalCdf",
+    "Power",
     "Separable",
     "Softplus",
+    "Softsign",
+    "Spectral",
     "Squareplus",
+    "Symlog",
     "Tanh",
+    "TanhMixture",
+    "Total",
+    "Transformed",
+    "Tsallis",
+    "VonNeumann",
     "get",
     "registry",
 ]

@@ -28,7 +28,12 @@ class Atan(Separable):
         return u.atan()
 
     def conjugate(self, u: Tensor) -> Tensor:
-        return u * u.atan() - torch.hypot(u, torch.ones_like(u)).log()  # hypot: u² overflows, its root does not
+        # ½ log(1 + u²): of u² for small u, of the root, which does not overflow, for others
+        near = u.abs() < 1
+        half = torch.where(
+            near, torch.where(near, u, 0.0).square().log1p() / 2, torch.hypot(u, torch.ones_like(u)).log()
+        )
+        return u * u.atan() - half
 
     def hessian(self, z: Tensor) -> Tensor:
         return z.cos() ** -2

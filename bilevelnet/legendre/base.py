@@ -63,6 +63,10 @@ class Legendre(Piece):
         """φ(z) summed, as a cvxpy expression of the variable z."""
         raise InputError(f"{self.label} has no cvxpy expression, so the conic solver cannot take it")
 
+    def differentiable(self, z: Tensor) -> Tensor:
+        """Whether ∇φ(z) exists: the interior of the domain, and its ends too where φ is not steep."""
+        return self.domain.interior(z) if self.steep else self.domain.contains(z)
+
     def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
         """∇²φ(z) x."""
         if self.event_ndim:

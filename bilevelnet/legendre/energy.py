@@ -18,6 +18,7 @@ class Energy(Separable):
     """
 
     key = "energy"
+    radial = True
     examples = ({}, {"scale": 2.5})
     scale = Weight(low=0)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..domains import Interval
+from ..numerics import log_cosh, two_sided_entropy
 from ..piece import Scalar, Weight
 from .base import Separable
 
@@ -34,8 +34,7 @@ class Tanh(Separable):
         return Interval(-self.a, self.a)
 
     def value(self, z: Tensor) -> Tensor:
-        t = z / self.a
-        return self.a / (2 * self.b) * (torch.special.xlog1py(1 + t, t) + torch.special.xlog1py(1 - t, -t))
+        return self.a / self.b * two_sided_entropy(z / self.a)
 
     def grad(self, z: Tensor) -> Tensor:
         return torch.atanh(z) if self._plain else torch.atanh(z / self.a) / self.b
@@ -44,8 +43,7 @@ class Tanh(Separable):
         return torch.tanh(u) if self._plain else self.a * torch.tanh(self.b * u)
 
     def conjugate(self, u: Tensor) -> Tensor:
-        x = self.b * u
-        return self.a / self.b * (torch.logaddexp(x, -x) - math.log(2))
+        return self.a / self.b * log_cosh(self.b * u)
 
     def hessian(self, z: Tensor) -> Tensor:
         return self.a / (self.b * (self.a - z) * (self.a + z))

@@ -1,0 +1,91 @@
+"""Pairs (φ, h) outside the span of span.py for which (∇φ + ∇h)⁻¹ is a formula all the same.
+
+Each holds at λ = 0 too, where it is the plain mirror map, with its derivatives in v and in λ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..legendre import Elu, FermiDirac, LeakyRelu, LogDet, Power, Softsign, VonNeumann
+from ..numerics import expm1_linear_root
+from ..regularizers import NegEntropy, PsdTrace, SquaredL2
+from .absorb import known
+
+
+@known(Softsign, SquaredL2, "a quadratic equation")
+def softsign_squared_l2(phi: Softsign, h: Any, v: Tensor) -> Tensor:
+    """λs² − (1 + λ + s_v)s + s_v = 0 in s = |z|, s_v = |v|: z = 2v/(1 + λ + s_v + √((1 + s_v − λ)² + 4λ))."""
+    size = torch.where(v < 0, -v, v)
+    side = 1 + size - h.lam
+    return 2 * v / (1 + h.lam + size + _root_of_square_plus(side, 4 * h.lam))
+
+
+@known(Elu, SquaredL2, "Wright omega")
+def elu_squared_l2(phi: Elu, h: Any, v: Tensor) -> Tensor:
+    """z = v/(1 + λ) for v ≥ 0; else z = α(e^t − 1) with t + λα(e^t − 1) = v, a Wright omega."""
+    below = phi.alpha * expm1_linear_root(torch.where(v < 0, v, 0.0), h.lam * phi.alpha).expm1()
+    return torch.where(v < 0, below, v / (1 + h.lam))
+
+
+@known(LeakyRelu, SquaredL2, "scaling on either side")
+def leaky_relu_squared_l2(phi: LeakyRelu, h: Any, v: Tensor) -> Tensor:
+    """z = v/(1 + λ) for v ≥ 0, else v/(1/a + λ)."""
+    return torch.where(v < 0, phi.slope * v / (1 + phi.slope * h.lam), v / (1 + h.lam))
+
+
+@known(Power, SquaredL2, "a quadratic equation", when=lambda phi, h: isinstance(phi.p, float) and phi.p == 3)
+def cubic_power_squared_l2(phi: Power, h: Any, v: Tensor) -> Tensor:
+    """s² + λs = |v| in s = |z|: z = 2v/(λ + √(λ² + 4|v|)); at v = 0 and λ = 0 as φ alone."""
+    size = torch.where(v < 0, -v, v)
+    lam = torch.as_tensor(h.lam, dtype=v.dtype, device=v.device)
+    plain = (size == 0) & (lam == 0)
+    safe = torch.where(plain, 1.0, size)
+    root = _root_of_square_plus(lam, 4 * safe)
+    return torch.where(plain, phi.grad_conjugate(v), 2 * torch.where(v < 0, -safe, safe) / (lam + root))
+
+
+def _logit(phi: FermiDirac, h: Any, v: Tensor) -> Tensor:
+    # √k/z = r with r = (√k + √(k + 4))/2, so logit z = v − log z = v/2 + log r
+    up, root, ratio = _root_of_k(v)
+    return torch.where(up, v + ((1 + ratio) / 2).log(), v / 2 + (root / 2).asinh())
+
+
+@known(FermiDirac, NegEntropy, "a quadratic equation", when=lambda phi, h: _is_one(h.lam), dual=_logit)
+def fermi_dirac_neg_entropy(phi: FermiDirac, h: Any, v: Tensor) -> Tensor:
+    """z² = (1 − z)k, k = e^v (λ = 1): z = 2/(1 + √(1 + 4/k)), or 2√k/(√k + √(k + 4)) for v < 0."""
+    up, root, ratio = _root_of_k(v)
+    return torch.where(up, 2 / (1 + ratio), 2 * root / (root + (root * root + 4).sqrt()))
+
+
+def _root_of_k(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # v > 0, and √k and √(1 + 4/k) on the side where they are small
+    up = v > 0
+    return up, torch.where(up, 0.0, v / 2).exp(), (1 + 4 * torch.where(up, -v, 0.0).exp()).sqrt()
+
+
+def _shifted(phi: Any, h: Any, v: Tensor) -> Tensor:
+    eye = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
+    return v - torch.as_tensor(h.lam, dtype=v.dtype, device=v.device) * eye
+
+
+@known(LogDet, PsdTrace, "a multiple of the identity", dual=_shifted)
+@known(VonNeumann, PsdTrace, "a multiple of the identity", dual=_shifted)
+def spectral_psd_trace(phi: VonNeumann | LogDet, h: Any, v: Tensor) -> Tensor:
+    """∇h = λI, and Z ⪰ 0 holds in dom φ: Z = ∇φ*(V − λI)."""
+    return phi.grad_conjugate(_shifted(phi, h, v))
+
+
+def _root_of_square_plus(a: Tensor, p: Any) -> Tensor:
+    """√(a² + p) for p ≥ 0, positive together with a²; a² does not overflow."""
+    big = a.abs() > 1
+    far = torch.where(big, a, 1.0)
+    near = torch.where(big, 1.0, a)
+    return torch.where(big, far.abs() * (1 + p / far / far).sqrt(), (near * near + p).sqrt())
+
+
+def _is_one(weight: Any) -> bool:
+    return isinstance(weight, float) and weight == 1

@@ -1,0 +1,242 @@
+"""Calculus of Legendre functions: weight, scale and shift of one, and the sum of two."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval, Preimage
+from ..errors import InputError
+from ..piece import Scalar, Weight
+from .base import Legendre
+
+
+class Transformed(Legendre):
+    """c φ((z − m)/s) with weight c > 0, scale s > 0 and shift m: numbers, tensors or Parameters.
+
+    ∇ = (c/s) ∇φ((z − m)/s), inverse m + s ρ(s u/c), conjugate ⟨m, u⟩ + c φ*(s u/c), strong convexity c σ/s², domain
+    m + s dom φ. ``2.0 * phi`` and ``phi.affine(scale, shift)`` build it. A temperature T is the weight: ρ(u/T).
+    """
+
+    weight, scale, shift = Weight(low=0), Weight(low=0), Weight()
+
+    def __init__(self, phi: Legendre, weight: Scalar = 1.0, scale: Scalar = 1.0, shift: Scalar = 0.0):
+        super().__init__()
+        self.phi = phi
+        self.weight, self.scale, self.shift = weight, scale, shift
+
+    @property
+    def event_ndim(self) -> int:  # type: ignore[override]
+        return self.phi.event_ndim
+
+    @property
+    def steep(self) -> bool:  # type: ignore[override]
+        return self.phi.steep
+
+    @property
+    def explicit(self) -> bool:
+        return self.phi.explicit
+
+    @property
+    def radial(self) -> bool:  # type: ignore[override]
+        return self.phi.radial and _is(self.shift, 0.0) and isinstance(self.scale, float)
+
+    @property
+    def label(self) -> str:
+        moved = "" if self._plain else f"((z − {_name(self.shift)})/{_name(self.scale)})"
+        weight = "" if _is(self.weight, 1.0) else f"{_name(self.weight)} "
+        return f"{weight}{self.phi.label}{moved}"
+
+    @property
+    def _plain(self) -> bool:
+        return _is(self.scale, 1.0) and _is(self.shift, 0.0)
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        inner = self.phi.domain
+        if self._plain:
+            return inner
+        if not isinstance(inner, Interval):
+            return Preimage(inner, self._inner, self.event_ndim)
+        lo, hi = (e if _infinite(e) else self.shift + self.scale * e for e in (inner.lo, inner.hi))
+        return Interval(lo, hi, inner.closed)
+
+    @property
+    def dual_domain(self) -> Any:  # type: ignore[override]
+        inner = self.phi.dual_domain
+        if not isinstance(inner, Interval):
+            return Preimage(inner, self._inner_dual, self.event_ndim)
+        rate = self.weight / self.scale
+        lo, hi = (e if _infinite(e) or _is(e, 0.0) else rate * e for e in (inner.lo, inner.hi))
+        return Interval(lo, hi, inner.closed)
+
+    def value(self, z: Tensor) -> Tensor:
+        return self._event(self.weight) * self.phi.value(self._inner(z))
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.weight / self.scale * self.phi.grad(self._inner(z))
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        z = self.phi.grad_conjugate(self._inner_dual(u))
+        return z if self._plain else self.shift + self.scale * z
+
+    def conjugate(self, u: Tensor) -> Tensor:
+        inner = self._event(self.weight) * self.phi.conjugate(self._inner_dual(u))
+        return inner if _is(self.shift, 0.0) else self._sum(self.shift * u) + inner
+
+    def hessian(self, z: Tensor) -> Tensor:
+        if self.event_ndim:
+            raise InputError(f"{self.label} is not separable: it has no hessian entry by entry; see hessian_product")
+        return self.weight / self.scale**2 * self.phi.hessian(self._inner(z))  # type: ignore[operator]
+
+    def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
+        """∇²(c φ((z − m)/s)) x = (c/s) ∇²φ((z − m)/s) (x/s)."""
+        return self.weight / self.scale * self.phi.hessian_product(self._inner(z), x / self.scale)
+
+    @property
+    def strong_convexity(self) -> Scalar:
+        return self.weight * self.phi.strong_convexity / self.scale**2
+
+    def span(self) -> dict[str, Scalar] | None:
+        inner = self.phi.span()
+        if inner is None or not _is(self.shift, 0.0):
+            return None
+        # z/s and s/z are multiples of z and 1/z; log(z/s) and e^{z/s} leave the span unless s = 1.
+        factors = {"linear": self.weight / self.scale**2, "reciprocal": self.weight}
+        if _is(self.scale, 1.0):
+            factors = dict.fromkeys(("linear", "reciprocal", "log", "exp"), self.weight)
+        return {name: factors[name] * c for name, c in inner.items()} if inner.keys() <= factors.keys() else None
+
+    def expression(self, z: Any) -> Any:
+        return self.weight * self.phi.expression(z if self._plain else (z - self.shift) / self.scale)
+
+    def _inner(self, z: Tensor) -> Tensor:
+        return z if self._plain else (z - self.shift) / self.scale
+
+    def _inner_dual(self, u: Tensor) -> Tensor:
+        return u / self.weight if _is(self.scale, 1.0) else self.scale / self.weight * u
+
+    def _event(self, weight: Scalar) -> Scalar:
+        """A weight of entries, as one of events: its event dimensions are of size 1."""
+        if not isinstance(weight, Tensor) or weight.ndim < self.event_ndim or not self.event_ndim:
+            return weight
+        return weight.flatten(-self.event_ndim).squeeze(-1)
+
+
+class Total(Legendre):
+    """φ₁ + φ₂ of one event, on the intersection of their domains: ∇ = ∇φ₁ + ∇φ₂, σ = σ₁ + σ₂.
+
+    ∇φ* is a formula where the gradients add up to a known span (z, log z, −1/z, e^z), else a root search for separable
+    functions.
+    ``phi1 + phi2`` builds it. Raises InputError where the events differ, the domains do not meet, or are no intervals.
+    """
+
+    def __init__(self, first: Legendre, second: Legendre):
+        super().__init__()
+        self.first, self.second = first, second
+        if first.event_ndim != second.event_ndim:
+            raise InputError(
+                f"{first.label} acts on {first.event_ndim} dimensions, {second.label} on {second.event_ndim}: "
+                f"a sum needs functions of one kind of point"
+            )
+        domain = self.domain
+        if domain.constant and not domain.lo < domain.hi:
+            raise InputError(
+                f"the domains {first.domain} of {first.label} and {second.domain} of {second.label} do not meet"
+            )
+
+    @property
+    def parts(self) -> tuple[Legendre, Legendre]:
+        return self.first, self.second
+
+    @property
+    def event_ndim(self) -> int:  # type: ignore[override]
+        return self.first.event_ndim
+
+    @property
+    def steep(self) -> bool:  # type: ignore[override]
+        return all(p.steep for p in self.parts)
+
+    @property
+    def explicit(self) -> bool:
+        return self._inverse() is not None
+
+    @property
+    def radial(self) -> bool:  # type: ignore[override]
+        return all(p.radial for p in self.parts)
+
+    @property
+    def label(self) -> str:
+        return f"{self.first.label} + {self.second.label}"
+
+    @property
+    def domain(self) -> Any:  # type: ignore[override]
+        a, b = (p.domain for p in self.parts)
+        if not (isinstance(a, Interval) and isinstance(b, Interval)):
+            raise InputError(f"no sum is known on the domains {a} and {b}")
+        return a.intersect(b)
+
+    @property
+    def dual_domain(self) -> Any:  # type: ignore[override]
+        from ..closed_forms import span  # reaches up: the table of known inverses
+
+        coefficients = self.span()
+        return Interval() if coefficients is None else span.dual_domain(coefficients)
+
+    def value(self, z: Tensor) -> Tensor:
+        return self.first.value(z) + self.second.value(z)
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.first.grad(z) + self.second.grad(z)
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        inverse, coefficients = self._inverse(), self.span()
+        if inverse is not None:
+            return inverse(u, coefficients)
+        if self.event_ndim:
+            raise InputError(f"the inverse of ∇φ is not known for φ = {self.label}, which is not separable")
+        from ..solvers.inverse import mirror_map
+
+        return mirror_map(self, u)
+
+    def hessian(self, z: Tensor) -> Tensor:
+        return self.first.hessian(z) + self.second.hessian(z)  # type: ignore[operator]
+
+    def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
+        """(∇²φ₁(z) + ∇²φ₂(z)) x."""
+        return self.first.hessian_product(z, x) + self.second.hessian_product(z, x)
+
+    @property
+    def strong_convexity(self) -> Scalar:
+        return self.first.strong_convexity + self.second.strong_convexity
+
+    def span(self) -> dict[str, Scalar] | None:
+        from ..closed_forms import span
+
+        spans = [p.span() for p in self.parts]
+        return None if any(s is None for s in spans) else span.add(spans)  # type: ignore[arg-type]
+
+    def expression(self, z: Any) -> Any:
+        return self.first.expression(z) + self.second.expression(z)
+
+    def _inverse(self) -> Any:
+        from ..closed_forms import span
+
+        coefficients = self.span()
+        known = span.INVERSES.get(frozenset(coefficients)) if coefficients else None
+        return known[1] if known else None
+
+
+def _is(x: Scalar, value: float) -> bool:
+    return not isinstance(x, Tensor) and x == value
+
+
+def _infinite(x: Scalar) -> bool:
+    return not isinstance(x, Tensor) and math.isinf(x)
+
+
+def _name(x: Scalar) -> str:
+    return "tensor" if isinstance(x, torch.Tensor) and x.numel() > 1 else f"{float(x):g}"

@@ -1,0 +1,57 @@
+"""The Legendre function whose mirror map is the ELU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval
+from ..numerics import expm1_minus, log1p_minus
+from ..piece import Scalar, Weight
+from .base import Separable
+
+
+class Elu(Separable):
+    """φ(z) = z²/2 for z ≥ 0, (z + α) log(1 + z/α) − z for z < 0, on [−α, ∞).
+
+    ∇φ = z or log(1 + z/α), ∇φ* = ELU: u or α(e^u − 1), φ* = u²/2 or α(e^u − 1 − u), σ = min(1, 1/α).
+    Raises InputError unless α > 0.
+    """
+
+    key = "elu"
+    examples = ({}, {"alpha": 0.4}, {"alpha": 2.0})
+    alpha = Weight(low=0)
+
+    def __init__(self, alpha: Scalar = 1.0):
+        super().__init__()
+        self.alpha = alpha
+
+    @property
+    def domain(self) -> Interval:  # type: ignore[override]
+        return Interval(-self.alpha, torch.inf)
+
+    def value(self, z: Tensor) -> Tensor:
+        t = _negative(z) / self.alpha
+        return torch.where(z < 0, self.alpha * (t * t.log1p() + log1p_minus(t)), z**2 / 2)
+
+    def grad(self, z: Tensor) -> Tensor:
+        return torch.where(z < 0, (_negative(z) / self.alpha).log1p(), z)
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        return torch.where(u < 0, self.alpha * _negative(u).expm1(), u)
+
+    def conjugate(self, u: Tensor) -> Tensor:
+        return torch.where(u < 0, self.alpha * expm1_minus(_negative(u)), u**2 / 2)
+
+    def hessian(self, z: Tensor) -> Tensor:
+        return torch.where(z < 0, 1 / (self.alpha + _negative(z)), 1.0)
+
+    @property
+    def strong_convexity(self) -> Scalar:
+        if isinstance(self.alpha, Tensor):
+            return (1 / self.alpha).clamp(max=1)
+        return min(1.0, 1 / self.alpha)
+
+
+def _negative(x: Tensor) -> Tensor:
+    return torch.where(x < 0, x, 0.0)  # the branch that is not taken stays finite, and so do its derivatives

@@ -1,0 +1,99 @@
+"""φ(z) = ½ z'Qz: D is the squared Mahalanobis distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .base import Legendre
+
+
+class Mahalanobis(Legendre):
+    """φ(z) = ½ z'Qz on ℝⁿ; ∇φ = Qz, ∇φ* = Q⁻¹u, φ* = ½ u'Q⁻¹u, σ = λ_min(Q).
+
+    Q: symmetric positive definite, (n, n) or with leading dimensions that broadcast with those of z; nested lists, a
+    tensor, or a Parameter. A Parameter is replaced by a raw one: Q = LL', L lower triangular with the softplus of the
+    raw diagonal on its own. Raises InputError for another shape, or where Q is not symmetric positive definite.
+    """
+
+    key = "mahalanobis"
+    event_ndim = 1
+    examples = ({"Q": ((2.0, 0.5), (0.5, 1.0))}, {"Q": ((2.0, 0.5, 0.1), (0.5, 1.0, -0.3), (0.1, -0.3, 1.5))})
+
+    def __init__(self, Q: Sequence[Sequence[float]] | Tensor):
+        super().__init__()
+        q = Q if isinstance(Q, Tensor) else torch.tensor(Q, dtype=torch.float64)
+        factor = _checked_factor(q.detach())
+        if isinstance(Q, nn.Parameter):
+            diagonal = factor.diagonal(dim1=-2, dim2=-1)
+            raw = diagonal + torch.log(-torch.expm1(-diagonal))
+            self.raw_Q = nn.Parameter(factor.tril(-1) + torch.diag_embed(raw))
+        else:
+            self.register_buffer("Q_value", q)
+
+    @property
+    def Q(self) -> Tensor:
+        """Q as it is now."""
+        if "raw_Q" not in self._parameters:
+            return self.Q_value  # type: ignore[return-value]
+        factor = self._factor()
+        return factor @ factor.mT
+
+    def _factor(self) -> Tensor:
+        if "raw_Q" not in self._parameters:
+            return torch.linalg.cholesky(self.Q)
+        diagonal = nn.functional.softplus(self.raw_Q.diagonal(dim1=-2, dim2=-1), threshold=40)
+        return self.raw_Q.tril(-1) + torch.diag_embed(diagonal)
+
+    def value(self, z: Tensor) -> Tensor:
+        return (z * self.grad(z)).sum(-1) / 2
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.hessian_product(z, z)
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        factor = self._factor().to(u.dtype)
+        if factor.ndim > 2:
+            return torch.cholesky_solve(u.unsqueeze(-1), factor).squeeze(-1)
+        # one solve with all points as columns: batches of right-hand sides would copy the factor
+        columns = torch.cholesky_solve(u.reshape(-1, u.shape[-1]).mT, factor)
+        return columns.mT.reshape(u.shape)
+
+    def conjugate(self, u: Tensor) -> Tensor:
+        return (u * self.grad_conjugate(u)).sum(-1) / 2
+
+    def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
+        """∇²φ(z) x = Qx."""
+        q = self.Q.to(x.dtype)
+        return x @ q if q.ndim == 2 else (q @ x.unsqueeze(-1)).squeeze(-1)
+
+    @property
+    def strong_convexity(self) -> Tensor:
+        return torch.linalg.eigvalsh(self.Q)[..., 0]
+
+    def expression(self, z: Any) -> Any:
+        import cvxpy as cp
+
+        if self.Q.requires_grad or self.Q.ndim > 2:
+            raise InputError("mahalanobis with a learned or batched Q has no cvxpy expression: give one fixed matrix")
+        return cp.quad_form(z, self.Q.double().cpu().numpy(), assume_PSD=True) / 2
+
+    def extra_repr(self) -> str:
+        learned = "learned " if "raw_Q" in self._parameters else ""
+        return f"Q={learned}tensor{tuple(self.Q.shape)}"
+
+
+def _checked_factor(q: Tensor) -> Tensor:
+    if q.ndim < 2 or q.shape[-1] != q.shape[-2] or not q.is_floating_point():
+        raise InputError(f"mahalanobis: Q has shape {tuple(q.shape)} and dtype {q.dtype}; give floating-point (n, n)")
+    slack = 4 * torch.finfo(q.dtype).eps * q.abs().amax((-2, -1))
+    if not bool(((q - q.mT).abs().amax((-2, -1)) <= slack).all()):
+        raise InputError("mahalanobis: Q is not symmetric; give (Q + Q.mT) / 2, which has the same quadratic form")
+    factor, info = torch.linalg.cholesky_ex(q)
+    if bool((info != 0).any()):
+        raise InputError("mahalanobis: Q is not positive definite (Cholesky fails); add a multiple of the identity")
+    return factor

@@ -1,0 +1,44 @@
+"""Powers of numbers of either sign and of vectors, with their derivative at 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .norms import norm
+
+Scalar = float | Tensor
+
+
+def signed_power(x: Tensor, e: Scalar) -> Tensor:
+    """sign(x)|x|^e for e > 0.
+
+    Its slope at 0 is 0 for e > 1, 1 for e = 1, and infinite for e < 1: there the largest number stands for it, so that
+    0 times it, as where a kink of g holds x at 0, is 0.
+    """
+    size = torch.where(x < 0, -x, x)
+    inner = size > 0
+    power = torch.where(inner, size, 1.0) ** e
+    return torch.where(inner, torch.where(x < 0, -power, power), _slope_at_zero(x, e) * x)
+
+
+def radial_power(x: Tensor, e: Scalar) -> Tensor:
+    """x‖x‖^{e−1} along the last dimension for e > 0, with the slope at 0 of ``signed_power``."""
+    inner = (x != 0).any(-1, keepdim=True)
+    factor = norm(torch.where(inner, x, 1.0), (-1,)) ** (e - 1)
+    power = torch.where(factor.isinf() & (x == 0), 0.0, x * factor)
+    return torch.where(inner, power, _slope_at_zero(x, e) * x)
+
+
+def norm_with_one(x: Tensor) -> Tensor:
+    """√(1 + ‖x‖²) along the last dimension (kept), smooth at 0 and right where the squares would overflow."""
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    unit = torch.where((largest > 1e15) & largest.isfinite(), largest, 1.0)
+    return unit * (unit**-2 + (x / unit).square().sum(-1, keepdim=True)).sqrt()
+
+
+def _slope_at_zero(x: Tensor, e: Scalar) -> Scalar:
+    most = torch.finfo(x.dtype).max
+    if isinstance(e, Tensor):
+        return torch.where(e > 1, 0.0, torch.where(e == 1, 1.0, most)).detach()
+    return 0.0 if e > 1 else 1.0 if e == 1 else most
