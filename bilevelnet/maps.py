@@ -13,7 +13,7 @@ class Outcome(NamedTuple):
     z: Tensor
     dual: Tensor | None
     status: Tensor
-    iterations: int
+    iterations: int | Tensor
     multipliers: dict[str, Tensor]
 
 

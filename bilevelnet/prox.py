@@ -71,6 +71,8 @@ class Bound:
     def solve(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Solution:
         """The whole Solution, after the policy."""
         z, u, status, iterations, multipliers = self.map.solve(v)
+        if isinstance(iterations, Tensor) and readable(iterations):
+            iterations = int(iterations)
         with torch.no_grad():
             residual = self.prox.residual(z, self.prox.phi.grad(z) if u is None else u, v)
             residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual

@@ -52,7 +52,7 @@ class Solution:
     status: Tensor
     residual: Tensor
     error_bound: Tensor | None
-    iterations: int
+    iterations: int | Tensor
     solver: str
     multipliers: dict[str, Tensor] = field(default_factory=dict)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .bracket import Found, Function, bracketed_root
-
 
 _families: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _handles = itertools.count()
@@ -32,32 +31,35 @@ def register(family: Any) -> int:
     return handle
 
 
-def search(w: Tensor, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, code, iterations) for each entry of w, without derivatives."""
+def search(
+    w: Tensor, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float, dims: tuple[int, ...] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(x, code, iterations) without derivatives: x for each entry of w, or one over its last dimensions ``dims`` (kept)."""
     fixed = [t.detach() for t in tensors]
-    return torch.ops.bilevelnet.search(w.detach(), fixed, [False] * len(fixed), handle, max_iter, tol)
+    return torch.ops.bilevelnet.search(w.detach(), fixed, [False] * len(fixed), handle, max_iter, tol, list(dims))
 
 
 def _search(
-    w: Tensor, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float
+    w: Tensor, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float, dims: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     family = _families[handle]
     guard = torch._C._ForceDispatchKeyGuard(*_KEYS)
     with guard, torch.inference_mode(False), torch.no_grad():
         w, tensors = w.clone(), [t.clone() if t.is_inference() else t for t in tensors]
-        found = _blocks(family, w, tensors, batched, max_iter, tol)
+        found = _blocks(family, w, tensors, batched, max_iter, tol, dims)
     return found.x, found.code, torch.tensor(found.iterations)
 
 
 def _blocks(
-    family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float
+    family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float, dims: list[int]
 ) -> Found:
     if not w.numel():
-        return Found(w, torch.zeros(w.shape, dtype=torch.int8, device=w.device), 0)
+        x = w.new_empty(_shape(w, dims))
+        return Found(x, torch.zeros(x.shape, dtype=torch.int8, device=w.device), 0)
     if any(batched):
         f, start = _vmapped(family, w, tensors, batched)
         return bracketed_root(f, start, max_iter, tol)
-    if w.is_cuda or w.numel() <= BLOCK or any(t.numel() > 1 for t in tensors):
+    if dims or w.is_cuda or w.numel() <= BLOCK or any(t.numel() > 1 for t in tensors):
         f, start = family.function(w, tensors)
         return bracketed_root(f, start, max_iter, tol)
     parts = [bracketed_root(*family.function(block, tensors), max_iter, tol) for block in w.reshape(-1).split(BLOCK)]
@@ -76,17 +78,24 @@ def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool])
     return lambda x: torch.func.vmap(one, (0, 0, dims))(x, w, tensors), start
 
 
-def _fake(w: Tensor, tensors: Any, batched: Any, handle: int, max_iter: int, tol: float) -> tuple[Tensor, ...]:
-    return torch.empty_like(w), torch.empty_like(w, dtype=torch.int8), torch.empty((), dtype=torch.int64)
+def _shape(w: Tensor, dims: list[int]) -> list[int]:
+    return [1 if d - w.ndim in dims else n for d, n in enumerate(w.shape)]
 
 
-def _vmap(info: Any, dims: Any, w: Any, tensors: Any, batched: Any, handle: int, max_iter: int, tol: float) -> Any:
+def _fake(
+    w: Tensor, tensors: Any, batched: Any, handle: int, max_iter: int, tol: float, dims: list[int]
+) -> tuple[Tensor, ...]:
+    shape = _shape(w, dims)
+    return w.new_empty(shape), w.new_empty(shape, dtype=torch.int8), torch.empty((), dtype=torch.int64)
+
+
+def _vmap(info: Any, axes: Any, w: Any, tensors: Any, batched: Any, *rest: Any) -> Any:
     n = info.batch_size
-    w = w.expand(n, *w.shape) if dims[0] is None else w.movedim(dims[0], 0)
-    fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims[1], strict=True)]
-    new = [d is not None for d in dims[1]]
+    w = w.expand(n, *w.shape) if axes[0] is None else w.movedim(axes[0], 0)
+    fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, axes[1], strict=True)]
+    new = [d is not None for d in axes[1]]
     if not any(batched):
-        x, code, k = torch.ops.bilevelnet.search(w, fronts, new, handle, max_iter, tol)
+        x, code, k = torch.ops.bilevelnet.search(w, fronts, new, *rest)
         return (x, code, k), (0, 0, None)
     # A second batch dimension is folded into the first.
     m = w.shape[1]
@@ -98,13 +107,14 @@ def _vmap(info: Any, dims: Any, w: Any, tensors: Any, batched: Any, handle: int,
             t = t.reshape(n * m, *t.shape[2:])
         folded.append(t)
     flags = [a or b for a, b in zip(new, batched, strict=True)]
-    x, code, k = torch.ops.bilevelnet.search(w.reshape(n * m, *w.shape[2:]), folded, flags, handle, max_iter, tol)
-    return (x.reshape(w.shape), code.reshape(w.shape), k), (0, 0, None)
+    x, code, k = torch.ops.bilevelnet.search(w.reshape(n * m, *w.shape[2:]), folded, flags, *rest)
+    return (x.unflatten(0, (n, m)), code.unflatten(0, (n, m)), k), (0, 0, None)
 
 
 _library = torch.library.Library("bilevelnet", "FRAGMENT")
 _library.define(
-    "search(Tensor w, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol) -> (Tensor, Tensor, Tensor)"
+    "search(Tensor w, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol, int[] dims)"
+    " -> (Tensor, Tensor, Tensor)"
 )
 _library.impl("search", _search, "CompositeExplicitAutograd")
 _library.impl("search", torch.library.fallthrough_kernel, "Autograd")

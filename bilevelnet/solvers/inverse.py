@@ -17,7 +17,7 @@ from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.search import register, search
 from ..solution import CONVERGED, MAX_ITER, UNBOUNDED
-from .twin import Twin
+from .twin import Twin, kept_handle, tensors_of
 
 
 class Point(NamedTuple):
@@ -29,6 +29,34 @@ class Point(NamedTuple):
     iterations: Tensor
 
 
+class Family:
+    """The functions of x whose roots are sought, on a twin of φ and the terms: evaluated inside the search operator."""
+
+    def __init__(self, phi: Legendre, *terms: Any):
+        self.twin = Twin([phi, *terms])
+        self.in_dual = _in_dual(phi)
+
+    def function(self, w: Tensor, tensors: list[Tensor]) -> tuple[Function, Tensor]:
+        """f with the value, slope and size of ∇ψ(z(x)) − w, and where to start."""
+        self.twin.load(tensors)
+        phi, *terms = self.twin.pieces
+        domain, size_w = _common_domain(phi, terms), w.abs()
+
+        def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z = phi.grad_conjugate(u)
+            slope = sum(t.grad(z) for t in terms)
+            curvature = sum(t.hessian(z) for t in terms) / phi.hessian(z)
+            return u + slope - w, 1 + curvature, u.abs() + abs(slope) + size_w
+
+        def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z, dz = chart(domain, x)
+            grad, slope = phi.grad(z), sum(t.grad(z) for t in terms)
+            curvature = phi.hessian(z) + sum(t.hessian(z) for t in terms)
+            return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w
+
+        return (in_dual, w) if self.in_dual else (in_chart, torch.zeros_like(w))
+
+
 class Inverse:
     """ψ = φ + Σ h with ``point(w)``: z and u = ∇φ(z) for ∇ψ(z) = w, entry by entry.
 
@@ -37,15 +65,16 @@ class Inverse:
     reverse and forward mode to second order; 0 at a kink, or those of ``kinks()`` where h states them.
     """
 
-    def __init__(self, phi: Legendre, terms: list[Any], max_iter: int = 100, tol: float = 0.0):
+    def __init__(self, phi: Legendre, terms: list[Any], max_iter: int = 120, tol: float = 0.0):
         if phi.event_ndim or any(t.event_ndim for t in terms):
             raise InputError(f"the scalar solver takes separable functions; {phi.label} with these terms is not")
         self.phi, self.terms, self.max_iter, self.tol = phi, terms, max_iter, tol
-        self._twin: Twin | None = None
+        self.in_dual = _in_dual(phi)
         self.name = "root search"
+        self._family: Family | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_twin": None}  # the twin and its handle are this process's
+        return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
 
     # What closed_forms.Absorbed offers too, for the select move.
     basis = None
@@ -68,46 +97,21 @@ class Inverse:
     def inverse(self, w: Tensor) -> Tensor:
         return self.point(w).z
 
-    @property
-    def in_dual(self) -> bool:
-        return self.phi.explicit and self.phi.dual_domain == Interval()
-
     def point(self, w: Tensor) -> Point:
         """The solution of ∇ψ(z) = w."""
-        self.prepare()
-        x, code, iterations = search(w, self._twin.tensors(), self._handle, self.max_iter, self.tol)
+        tensors = tensors_of([self.phi, *self.terms])
+        x, code, iterations = search(w, tensors, self._handle(), self.max_iter, self.tol)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, CONVERGED))
         z, u = self._attached(x, code == JUMP, w)
         return Point(*self._on_kinks(z, u, w), status, iterations)
 
-    def prepare(self) -> None:
-        """Make the twin that the search evaluates: once, and again after a copy or an unpickling."""
-        if self._twin is None:
-            self._twin = Twin([self.phi, *self.terms])
-            self._handle = register(self)
-
-    def function(self, w: Tensor, tensors: list[Tensor]) -> tuple[Function, Tensor]:
-        """The function of x whose root is sought, and where to start: called inside the search operator."""
-        twin: Any = self._twin
-        twin.load(tensors)
-        phi, terms = twin.pieces[0], twin.pieces[1:]
-        size_w = w.abs()
-
-        def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            z = phi.grad_conjugate(u)
-            slope = sum(t.grad(z) for t in terms)
-            curvature = sum(t.hessian(z) for t in terms) / phi.hessian(z)
-            return u + slope - w, 1 + curvature, u.abs() + abs(slope) + size_w
-
-        domain = _common_domain(phi, terms)
-
-        def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            z, dz = chart(domain, x)
-            grad, slope = phi.grad(z), sum(t.grad(z) for t in terms)
-            curvature = phi.hessian(z) + sum(t.hessian(z) for t in terms)
-            return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w
-
-        return (in_dual, w) if self.in_dual else (in_chart, torch.zeros_like(w))
+    def _handle(self) -> int:
+        if torch.compiler.is_compiling():
+            return kept_handle(Family, self.phi, *self.terms)
+        if self._family is None:
+            self._family = Family(self.phi, *self.terms)
+            self.handle = register(self._family)
+        return self.handle
 
     def _attached(self, x: Tensor, jump: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
@@ -149,6 +153,10 @@ def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
     if above:
         return hi - (-x).exp(), (-x).exp()
     return x, torch.ones_like(x)
+
+
+def _in_dual(phi: Legendre) -> bool:
+    return phi.explicit and phi.dual_domain == Interval()
 
 
 def _common_domain(phi: Any, terms: list[Any]) -> Interval:

@@ -51,7 +51,6 @@ class ScalarMap(Map):
         ends = [t.domain for t in smooth if isinstance(t.domain, Interval) and t.domain != Interval()]
         linear += [Box(d.lo, d.hi) for d in ends]
         self.psi = Inverse(phi, smooth, solver.max_iter, solver.tol)
-        self.psi.prepare()
         self.select = Select(self.psi, linear)
 
     def solve(self, v: Tensor) -> Outcome:

@@ -1,38 +1,58 @@
-"""A copy of pieces whose tensors can be exchanged: what the search evaluates inside its operator."""
+"""A copy of pieces whose tensors can be exchanged: what a search evaluates inside its operator."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..numerics.search import register
 
-class Twin:
-    """Copies of ``pieces`` beside them. ``tensors()`` reads every tensor of the originals, ``load`` puts others in the copies."""
 
-    def __init__(self, pieces: Sequence[Any]):
-        places: dict[int, tuple[Any, str, str]] = {}
-        for module in {id(m): m for p in pieces for m in p.modules()}.values():
-            for kind, slots in (("_parameters", module._parameters), ("_buffers", module._buffers), ("", module.__dict__)):
+def _places(pieces: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    for piece in pieces:
+        for module in piece.modules():
+            for slots in (module._parameters, module._buffers, module.__dict__):
                 for name, value in slots.items():
                     if isinstance(value, Tensor):
-                        places.setdefault(id(value), (module, kind, name))
-        # A tensor may be no leaf of autograd, which cannot be copied, and need not be.
-        memo: dict[int, Any] = {address: torch.empty(0) for address in places}
-        self.pieces = copy.deepcopy(list(pieces), memo)
-        self.sources = list(places.values())
-        self.targets = [(memo[id(module)], kind, name) for module, kind, name in self.sources]
+                        yield slots, name
 
-    def tensors(self) -> list[Tensor]:
-        return [_slots(module, kind)[name] for module, kind, name in self.sources]
+
+def tensors_of(pieces: Sequence[Any]) -> list[Tensor]:
+    """Every tensor of the pieces, in a fixed order."""
+    return [slots[name] for slots, name in _places(pieces)]
+
+
+class Twin:
+    """Copies of ``pieces``; ``load`` puts tensors, in the order of ``tensors_of``, in their places."""
+
+    def __init__(self, pieces: Sequence[Any]):
+        # A tensor may be no leaf of autograd, which cannot be copied, and need not be.
+        memo: dict[int, Any] = {id(t): torch.empty(0) for t in tensors_of(pieces)}
+        self.pieces = copy.deepcopy(list(pieces), memo)
+        self.places = list(_places(self.pieces))
 
     def load(self, tensors: Sequence[Tensor]) -> None:
-        for (module, kind, name), tensor in zip(self.targets, tensors, strict=True):
-            _slots(module, kind)[name] = tensor
+        for (slots, name), tensor in zip(self.places, tensors, strict=True):
+            slots[name] = tensor
 
 
-def _slots(module: Any, kind: str) -> dict[str, Any]:
-    return getattr(module, kind) if kind else module.__dict__
+Make = Callable[..., Any]
+_kept: OrderedDict[tuple[Any, ...], tuple[Any, int]] = OrderedDict()
+KEEP = 256
+
+
+@torch.compiler.assume_constant_result
+def kept_handle(make: Make, *arguments: Any) -> int:
+    """The handle of make(*arguments), made outside the trace and kept alive for the compiled graph that names it."""
+    key = (make, *(a if isinstance(a, (int, float)) else id(a) for a in arguments))
+    if key not in _kept:
+        family = make(*arguments)
+        _kept[key] = ((family, arguments), register(family))
+        if len(_kept) > KEEP:
+            _kept.popitem(last=False)
+    return _kept[key][1]
