@@ -5,6 +5,7 @@ from .auto import bind, registry
 from .base import Solver
 from .closed_form import ClosedForm
 from .conic import Conic
+from .multiplier import Multiplier
 from .scalar import Scalar
 
-__all__ = ["ClosedForm", "Conic", "Map", "Outcome", "Scalar", "Solver", "bind", "registry"]
+__all__ = ["ClosedForm", "Conic", "Map", "Multiplier", "Outcome", "Scalar", "Solver", "bind", "registry"]

@@ -10,10 +10,11 @@ from ..regularizers import Regularizer
 from .base import Solver
 from .closed_form import ClosedForm
 from .conic import Conic
+from .multiplier import Multiplier
 from .scalar import Scalar
 
-registry: dict[str, type[Solver]] = {s.name: s for s in (ClosedForm, Scalar, Conic)}
-ORDER: tuple[type[Solver], ...] = (ClosedForm, Scalar, Conic)
+registry: dict[str, type[Solver]] = {s.name: s for s in (ClosedForm, Scalar, Multiplier, Conic)}
+ORDER: tuple[type[Solver], ...] = (ClosedForm, Scalar, Multiplier, Conic)
 
 
 def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list[str]]:

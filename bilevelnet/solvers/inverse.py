@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +34,7 @@ class Family:
 
     def __init__(self, phi: Legendre, *terms: Any):
         self.twin = Twin([phi, *terms])
-        self.in_dual = _in_dual(phi)
+        self.in_dual = _in_dual(phi, terms)
 
     def function(self, w: Tensor, tensors: list[Tensor]) -> tuple[Function, Tensor]:
         """f with the value, slope and size of ∇ψ(z(x)) − w, and where to start."""
@@ -69,7 +69,7 @@ class Inverse:
         if phi.event_ndim or any(t.event_ndim for t in terms):
             raise InputError(f"the scalar solver takes separable functions; {phi.label} with these terms is not")
         self.phi, self.terms, self.max_iter, self.tol = phi, terms, max_iter, tol
-        self.in_dual = _in_dual(phi)
+        self.in_dual = _in_dual(phi, terms)
         self.name = "root search"
         self._family: Family | None = None
 
@@ -155,8 +155,10 @@ def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
     return x, torch.ones_like(x)
 
 
-def _in_dual(phi: Legendre) -> bool:
-    return phi.explicit and phi.dual_domain == Interval()
+def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
+    # ∇φ*(u) must stay where every term is finite.
+    inside = all(t.domain == Interval() or t.domain == phi.domain for t in terms)
+    return phi.explicit and phi.dual_domain == Interval() and inside
 
 
 def _common_domain(phi: Any, terms: list[Any]) -> Interval:

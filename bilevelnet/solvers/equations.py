@@ -1,0 +1,279 @@
+"""The scalar equations of terms that couple z through one multiplier.
+
+An equation turns a term into a separable one with a multiplier s: given s, z is the prox of φ + the separable
+terms + ``piece`` at ``shifted(v, s)``, entry by entry; s is the root of ``residual``, which increases with x, where
+s = ``multiplier(x)``. ``inactive`` tells where no multiplier is needed. Every tensor keeps the event dimension as 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..legendre import Legendre
+from ..numerics import norm
+from ..regularizers import (
+    L1,
+    AffineSet,
+    Box,
+    CappedSimplex,
+    GroupLasso,
+    L1Ball,
+    L2Ball,
+    L2Norm,
+    LinfNorm,
+    Nonneg,
+    Regularizer,
+    Simplex,
+    SparseGroup,
+    SquaredL2,
+    Sum,
+)
+from ..regularizers.calculus import Scaled
+
+
+Idle = tuple[Tensor, Tensor, Tensor] | None
+
+
+class Equation:
+    """One multiplier along ``dim``."""
+
+    positive = True  # s = e^x, else s = x
+
+    def __init__(self, term: Any):
+        self.term = term
+        inner = term.inner if isinstance(term, Scaled) else term
+        self.constraint, self.dim = inner, getattr(inner, "dim", -1)
+        self.piece: Any = None
+
+    def gather(self, v: Tensor) -> Tensor:
+        """v as the equation sees it; ``scatter`` undoes it."""
+        return v
+
+    def scatter(self, x: Tensor) -> Tensor:
+        return x
+
+    def multiplier(self, x: Tensor) -> Tensor:
+        return x.exp() if self.positive else x
+
+    def set(self, s: Tensor) -> None:
+        """Put the multiplier into the weight of ``piece``."""
+
+    def shifted(self, v: Tensor, s: Tensor) -> Tensor:
+        return v
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(residual, size of its terms)."""
+        raise NotImplementedError
+
+    def start(self, phi: Legendre, v: Tensor) -> Tensor:
+        return torch.zeros_like(v.sum(self.dim, keepdim=True))
+
+    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
+        """(mask, z, u) where no multiplier is needed; None where one always is. ``free()`` is (z, u) without the term."""
+        return None
+
+    def _sum(self, x: Tensor) -> Tensor:
+        return x.sum(self.dim, keepdim=True)
+
+
+class Linear(Equation):
+    """⟨a, z⟩ = b, with z ≥ 0 and z ≤ cap for the simplices: v is shifted by −s a, and b − ⟨a, z⟩ increases with s."""
+
+    positive = False
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        if isinstance(self.constraint, CappedSimplex):
+            self.piece = Box(0.0, self.constraint.cap)
+        elif isinstance(self.constraint, Simplex):
+            self.piece = Nonneg()
+        elif self.constraint._rows(torch.empty(0, dtype=torch.float64)).shape[0] != 1:
+            raise InputError(f"{self.constraint.label} with a matrix has one multiplier a row, and not one")
+
+    def coefficients(self, v: Tensor) -> Tensor | float:
+        return self.constraint._rows(v)[0] if isinstance(self.constraint, AffineSet) else 1.0
+
+    def target(self, v: Tensor) -> Any:
+        return self.constraint.b if isinstance(self.constraint, AffineSet) else self.constraint.radius
+
+    def set(self, s: Tensor) -> None:
+        if isinstance(self.constraint, CappedSimplex) and isinstance(self.constraint.cap, Tensor):
+            self.piece._buffers["hi_value"] = self.constraint.cap
+
+    def shifted(self, v: Tensor, s: Tensor) -> Tensor:
+        return v - s * self.coefficients(v)
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        terms, b = self.coefficients(v) * z, self.target(v)
+        return b - self._sum(terms), self._sum(terms.abs()) + abs(b)
+
+    def start(self, phi: Legendre, v: Tensor) -> Tensor:
+        if isinstance(self.constraint, AffineSet):
+            return super().start(phi, v)
+        # All entries equal: z = r/n there; with v spread out s is above.
+        mean = torch.as_tensor(self.target(v), dtype=v.dtype, device=v.device) / v.shape[self.dim]
+        level = phi.grad(mean)
+        top = v.amax(self.dim, keepdim=True)
+        return torch.where(top.isfinite() & level.isfinite(), top - torch.where(level.isfinite(), level, 0.0), 0.0)
+
+
+class L1BallEquation(Equation):
+    """‖z‖₁ = r: g gains s|z|, and r − ‖z‖₁ increases with s."""
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece = self._weighted()
+
+    def _weighted(self) -> Regularizer:
+        return L1(torch.zeros(()))
+
+    def _size(self, z: Tensor) -> Tensor:
+        return self._sum(z.abs())
+
+    def set(self, s: Tensor) -> None:
+        self.piece._buffers["lam_value"] = s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        size, radius = self._size(z), self.constraint.radius
+        return radius - size, radius + size
+
+    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
+        z, u = free()
+        return self._size(z) <= self.constraint.radius, z, u
+
+
+class L2BallEquation(L1BallEquation):
+    """‖z‖₂ = r: g gains (s/2) z², and r − ‖z‖₂ increases with s."""
+
+    def _weighted(self) -> Regularizer:
+        return SquaredL2(torch.zeros(()))
+
+    def _size(self, z: Tensor) -> Tensor:
+        return norm(z, (self.dim,))
+
+
+class NormEquation(Equation):
+    """λ₁‖z‖₁ + λ₂‖z‖₂ at z ≠ 0: with s = ‖z‖₂, g gains λ₁|z| + (λ₂/2s) z², and log s − log ‖z(s)‖ increases."""
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece: Any = Sum(L1(torch.zeros(())), SquaredL2(torch.zeros(())))
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        """(λ₁, λ₂)."""
+        lam1, lam2 = self.constraint._weights()
+        c = self.term.factor.c if isinstance(self.term, Scaled) else 1.0
+        return c * lam1, c * lam2
+
+    def set(self, s: Tensor) -> None:
+        lam1, lam2 = self.weights(s)
+        first, second = self.piece.parts
+        first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=s.dtype, device=s.device)
+        second._buffers["lam_value"] = lam2 / s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
+        size = torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
+        return x - size, x.abs() + size.abs()
+
+    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
+        """z = 0, where 0 is in int dom φ: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
+        zero = torch.zeros_like(v)
+        if not bool(phi.domain.interior(torch.zeros(()))):
+            return None
+        u = phi.grad(zero)
+        ends = [t.derivatives(zero) for t in separable]
+        lam1, lam2 = self.weights(v)
+        low, high = sum(e[0] for e in ends) - lam1, sum(e[1] for e in ends) + lam1
+        y = v - u
+        gap = torch.where(y < low, low - y, torch.where(y > high, y - high, 0.0))
+        return self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2, zero, u
+
+    def _dual_norm(self, gap: Tensor) -> Tensor:
+        return norm(gap, (self.dim,))
+
+
+class GroupEquation(NormEquation):
+    """The same for every group: v is gathered as (…, group, member), short groups padded with masked entries.
+
+    An entry in no group is a group of its own with λ₂ = 0.
+    """
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.axis, self.dim = self.dim, -1
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        lam1, lam2 = super().weights(like)
+        if self.constraint.groups is None:
+            return lam1, lam2
+        count = len(self.constraint.groups)
+        lam2 = torch.as_tensor(lam2, dtype=like.dtype, device=like.device).expand(count)
+        return lam1, torch.cat([lam2, lam2.new_zeros(like.shape[-2] - count)]).unsqueeze(-1)
+
+    def gather(self, v: Tensor) -> Tensor:
+        self.axis_of_v = self.axis if self.axis < 0 else self.axis - v.ndim
+        v = v.movedim(self.axis_of_v, -1)
+        if self.constraint.groups is None:
+            return v
+        n = v.shape[-1]
+        known = [list(group) for group in self.constraint.groups]
+        if max(map(max, known)) >= n:
+            raise InputError(f"{self.constraint.label}: index {max(map(max, known))} in groups, but z has {n} entries")
+        alone = sorted(set(range(n)) - {i for group in known for i in group})
+        groups = known + [[i] for i in alone]
+        width = max(map(len, groups))
+        self.index = [i for group in groups for i in group + [n] * (width - len(group))]
+        self.back = [self.index.index(i) for i in range(n)]
+        padded = torch.cat([v, v.new_full((*v.shape[:-1], 1), -torch.inf)], -1)
+        return padded[..., self.index].unflatten(-1, (len(groups), width))
+
+    def scatter(self, x: Tensor) -> Tensor:
+        if self.constraint.groups is not None:
+            x = x.expand(*x.shape[:-1], len(self.index) // x.shape[-2]).flatten(-2)[..., self.back]
+        return x.movedim(-1, self.axis_of_v)
+
+
+class LinfEquation(NormEquation):
+    """λ max|z_i| at z ≠ 0: with s = max|z_i|, g gains |z_i| ≤ s, and λ − Σ |v_i − u_i| over the box increases with s."""
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece = Box(torch.zeros(()), torch.zeros(()))
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        return 0.0, self.term.lam
+
+    def set(self, s: Tensor) -> None:
+        self.piece._buffers["lo_value"], self.piece._buffers["hi_value"] = -s, s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        terms = torch.where((v - u).isfinite(), (v - u).abs(), torch.inf)
+        return self.term.lam - self._sum(terms), self.term.lam + self._sum(terms)
+
+    def _dual_norm(self, gap: Tensor) -> Tensor:
+        return self._sum(gap.abs())
+
+
+EQUATIONS: dict[type, type[Equation]] = {
+    Simplex: Linear,
+    CappedSimplex: Linear,
+    AffineSet: Linear,
+    L1Ball: L1BallEquation,
+    L2Ball: L2BallEquation,
+    L2Norm: NormEquation,
+    GroupLasso: GroupEquation,
+    SparseGroup: GroupEquation,
+    LinfNorm: LinfEquation,
+}
+
+
+def equation_of(term: Any) -> Equation:
+    """The equation of a coupled term; InputError where it has none."""
+    if term.kind not in EQUATIONS:
+        raise InputError(f"{term.label} has no single multiplier")
+    return EQUATIONS[term.kind](term)
