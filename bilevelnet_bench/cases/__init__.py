@@ -1,0 +1,1 @@
+"""The mathematics, stated once: data sets, networks, problems."""

@@ -1,0 +1,158 @@
+"""The demo: train, draw, solve the lower levels a second time, time a step."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from tqdm import tqdm
+
+import bilevelnet as bln
+
+from . import figures, metrics
+from .cases import digits, lower_level, spirals
+from .cases.data import Data
+from .peers import torch_linear
+from .separation import Separation, by_layer
+from .training import Settings, Trained, train
+
+VERSIONS = ("bregman", "standard")
+NOTES = """\
+± is the standard deviation over the seeds; what is not accuracy is of seed 0.
+argmin again: the worst relative difference between the trained layers and an
+independent solution of their argmin problems by bisection at 40 digits.
+step: forward + backward of the layers on one batch, and its ratio to the same
+widths of nn.Linear and activation in one run, median \\[quartiles]."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of it: seeds of each training, samples of each network solved again, rounds of each timing."""
+
+    spirals: Settings
+    digits: Settings
+    seeds: int
+    samples: tuple[int, int]
+    rounds: int
+
+
+FULL = Plan(Settings(150, 16, 1e-2), Settings(30, 32, 1e-2, "adam"), seeds=5, samples=(10, 5), rounds=25)
+QUICK = Plan(Settings(2, 50, 1e-2), Settings(1, 100, 1e-2, "adam"), seeds=2, samples=(2, 1), rounds=3)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with its network: both from a seed."""
+
+    name: str
+    data: Callable[[int], Data]
+    network: Callable[[str, int], bln.models.BilevelNetwork]
+    widths: tuple[int, ...]
+    activation: str
+    settings: Settings
+
+    def __str__(self) -> str:
+        return f"{self.name}: {' → '.join(map(str, self.widths))}, φ = {self.activation}; {self.settings}"
+
+
+def run(plan: Plan, out: Path, threads: int, console: Console) -> None:
+    """Everything, ending with the table and the paths of the pictures and the record. ``threads``: of the timings."""
+    torch.set_num_threads(1)  # networks this small lose by a second thread
+    tasks = (
+        Task("spirals", spirals.spirals, spirals.network, (2, 2, 2, 2), "atan", plan.spirals),
+        Task("digits", digits.digits, digits.network, digits.WIDTHS, "fermi_dirac", plan.digits),
+    )
+    log = out / "demo.jsonl"
+    table = Table(title="bilevelnet demo", title_justify="left")
+    for column, justify in (("", "left"), ("Bregman", "right"), ("standard", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    curves: dict[str, dict[str, list[list[float]]]] = {}
+    pictures = []
+    for task, samples in zip(tasks, plan.samples, strict=True):
+        console.print(f"{task}; seeds 0 to {plan.seeds - 1}")
+        trained = {version: _train(task, version, plan.seeds) for version in VERSIONS}
+        curves[task.name] = {version: [t.accuracies for t in runs] for version, runs in trained.items()}
+        _accuracy(table, log, task, trained)
+        first = {version: runs[0].network for version, runs in trained.items()}
+        data = task.data(0)
+        if task.name == "spirals":
+            separations = {version: by_layer(network, data) for version, network in first.items()}
+            _separation(table, log, separations)
+            pictures.append(figures.spirals(out / "spirals.png", data, first, separations))
+        _argmin(table, log, task, first, data, samples)
+        _step(table, log, task, first, data, plan.rounds, threads)
+        table.add_section()
+    pictures.append(figures.training(out / "training.png", curves))
+    console.print(table)
+    console.print(NOTES)
+    for path in (*pictures, log):
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _train(task: Task, version: str, seeds: int) -> list[Trained]:
+    return [
+        train(task.network(version, s), task.data(s), task.settings, s, f"{task.name}, {version}, seed {s}")
+        for s in range(seeds)
+    ]
+
+
+def _accuracy(table: Table, log: Path, task: Task, trained: dict[str, list[Trained]]) -> None:
+    cells = []
+    for version, runs in trained.items():
+        values = [run.accuracy for run in runs]
+        mean, deviation = statistics.fmean(values), statistics.stdev(values)
+        metrics.record(
+            log,
+            what="test accuracy",
+            task=task.name,
+            version=version,
+            values=values,
+            mean=mean,
+            deviation=deviation,
+            settings=str(task.settings),
+        )
+        cells.append(f"{mean:.3f} ± {deviation:.3f}")
+    table.add_row(f"{task.name}: test accuracy, {len(values)} seeds", *cells)
+
+
+def _separation(table: Table, log: Path, separations: dict[str, list[Separation]]) -> None:
+    for version, found in separations.items():
+        metrics.record(log, what="separation by layer", task="spirals", version=version, seed=0, layers=found)
+    for name in Separation._fields:
+        cells = [" ".join(f"{getattr(s, name):.2f}" for s in found) for found in separations.values()]
+        label = "linear probe" if name == "probe" else "Fisher ratio"
+        table.add_row(f"  {label}, input to layer 3", *cells)
+
+
+def _argmin(table: Table, log: Path, task: Task, networks: dict[str, Any], data: Data, samples: int) -> None:
+    found = {}
+    for version, network in tqdm(networks.items(), desc=f"{task.name}, argmin solved again", ncols=80, leave=False):
+        found[version] = lower_level.compare(network.chain, data.x_test[:samples])
+        metrics.record(log, what="argmin", task=task.name, version=version, difference=found[version])
+    table.add_row("  argmin again: value", *(f"{f.value:.1e}" for f in found.values()))
+    table.add_row("  argmin again: gradient", *(f"{f.gradient:.1e}" for f in found.values()))
+
+
+def _step(table: Table, log: Path, task: Task, networks: dict[str, Any], data: Data, rounds: int, threads: int) -> None:
+    x = data.x_train[: task.settings.batch]
+    contenders: dict[str, nn.Module] = {version: network.chain for version, network in networks.items()}
+    contenders["torch"] = torch_linear.sequential(task.widths, task.activation)
+    calls = {name: metrics.forward_backward(module, x) for name, module in contenders.items()}
+    found = metrics.interleave(calls, rounds, threads)
+    metrics.record(
+        log, what="step", threads=threads, task=task.name, batch=len(x), times=found.times, ratios=found.ratios
+    )
+    table.add_row("  step", *(f"{found.times[v].median * 1e6:.0f} µs" for v in networks))
+    label = f"  ÷ nn.Linear's {found.times['torch'].median * 1e6:.0f} µs"
+    table.add_row(label, *(_ratio(found.ratios[v]) for v in networks))
+
+
+def _ratio(spread: metrics.Spread) -> str:
+    return f"{spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}]"

@@ -1,0 +1,1 @@
+"""The same cases in the terms of other libraries: one file a library, imported when used."""
