@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .derivative import derivative
+
 Function = Callable[[Tensor], Tensor]
 
 # Gauss-Legendre on [0, 1], five nodes: exact for polynomials of degree 9.
@@ -47,18 +49,19 @@ def matrix_function(f: Function, x: Tensor) -> Tensor:
     f[λ_i, λ_k, λ_j] = (f[λ_i, λ_k] − f[λ_k, λ_j])/(λ_i − λ_j), the mean of its two limits where λ_i is close to λ_j.
     """
     s = spectrum(x)
-    e, most = s.move, torch.finfo(x.dtype).max
+    # A value that overflows is held back, so that it does not meet 0 or another one, and comes out as ∞ in the end.
+    e, most = s.move, torch.finfo(x.dtype).max / (16 * x.shape[-1] ** 2)
     values = f(s.values)
-    large = values.isinf().any(-1)[..., None, None]
-    first, slope = (t.clamp(-most, most) for t in divided_differences(f, s.values))
+    large = (values.abs() > most).any(-1)[..., None, None]
+    first, slope = (t.nan_to_num(0.0).clamp(-most, most) for t in divided_differences(f, s.values))
     bound = first * e
     gap = _gaps(s.values)
     near, divisor = _near(first.detach(), slope, gap)
     along = slope * e
     second = torch.where(near, (along @ e + e @ along.mT) / 2, (bound @ e - e @ bound) / divisor)
     z = s.restore(torch.diag_embed(values.clamp(-most, most)) + bound + second)
-    # A value that overflows carries the entries along with it, and leaves those that it does not reach.
-    return torch.where(large & (z.abs() > most * torch.finfo(x.dtype).eps), z * torch.inf, z)
+    beyond = large & (z.abs() > most * torch.finfo(x.dtype).eps)
+    return torch.where(beyond, torch.where(z > 0, torch.inf, -torch.inf), z)
 
 
 def trace_function(f: Function, slope: Function, x: Tensor) -> Tensor:
@@ -88,7 +91,7 @@ def divided_differences(f: Function, values: Tensor) -> tuple[Tensor, Tensor]:
     points = values.unsqueeze(-2).unsqueeze(-1) + gap.unsqueeze(-1) * nodes
     slopes, bends = _slopes(f, points)
     mean, bend = (slopes * weights).sum(-1), (bends * (weights * nodes)).sum(-1)
-    at, at_slope = f(values), _slopes(f, values)[0].detach().unsqueeze(-1)
+    at, at_slope = f(values), derivative(f, values).detach().unsqueeze(-1)
     eps = 8 * torch.finfo(values.dtype).eps
     size = (at.abs().unsqueeze(-1) + at.abs().unsqueeze(-2)).detach()
     divisor = torch.where(gap == 0, 1.0, gap)
@@ -109,13 +112,8 @@ def _near(first: Tensor, slope: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slopes(f: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    """f' and f'' by forward mode: what f's formulas say, also where f saturates."""
-
-    def slope(t: Tensor) -> Tensor:
-        return torch.func.jvp(f, (t,), (torch.ones_like(t),))[1]
-
-    first, second = torch.func.jvp(slope, (x,), (torch.ones_like(x),))[:2]
-    return first, second
+    """f' and f''."""
+    return derivative(f, x), derivative(lambda t: derivative(f, t), x)
 
 
 def _gaps(values: Tensor) -> Tensor:

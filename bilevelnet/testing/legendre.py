@@ -93,12 +93,12 @@ def _hessian(phi: Legendre, event: Event, draw: Draw) -> Finding:
     scale = 1e-6 * (1 + z.abs())
     room = torch.minimum(_room(phi.domain, z) / 100, scale)
     below, above = difference(phi.grad, z, room, torch.ones_like(z), event)
-    noise = ROUNDING * phi.grad(z).abs() / room + 1e-4 * inner.abs() + 10 * room
+    infinite = inner == torch.inf
+    noise = ROUNDING * phi.grad(z).abs() / room + 1e-4 * torch.where(infinite, 0.0, inner.abs()) + 10 * room
     low, high = torch.minimum(below, above) - noise, torch.maximum(below, above) + noise
     gap = torch.maximum(low - inner, inner - high).clamp(min=0)
-    infinite = inner == torch.inf
     gap = torch.where(infinite, torch.where(low > 100, 0.0, torch.inf), gap)
-    smooth = (above - below).abs() <= 1e-3 * (above.abs() + below.abs())
+    smooth = ((above - below).abs() <= 1e-3 * (above.abs() + below.abs())) & ~infinite
     gap = gap + torch.where(smooth, (outer - inner).abs() - 1e-9 * inner.abs(), 0.0).clamp(min=0)
     return Finding(gap, ROUNDING * inner.abs().clamp(max=1e300), {"z": z, "hessian": inner})
 
@@ -153,7 +153,7 @@ def _strong_convexity(phi: Legendre, event: Event, draw: Draw) -> Finding:
 def _steep(phi: Legendre, event: Event, draw: Draw) -> Finding:
     # At distance 2⁻⁴⁸ from an end |∇φ| exceeds that at 2⁻²⁴ by a quarter: log grows by 2, N⁻¹ by √2, a constant by 1.
     domain = phi.domain
-    if not isinstance(domain, Interval) or not domain.constant:
+    if not isinstance(domain, Interval) or not domain.constant or not phi.steep:
         raise NotStated
     ends = [(e, s) for e, s in ((float(domain.lo), 1.0), (float(domain.hi), -1.0)) if math.isfinite(e)]
     if not ends:
@@ -188,6 +188,9 @@ def _extreme(phi: Legendre, event: Event, draw: Draw, dtype: torch.dtype) -> Ten
         u = draw.tensor([s * m for m in sizes for s in (-1.0, 1.0)]).to(dtype)
     else:
         x = event.project(draw.normal(3, *event.shape, salt=40))
+        if event.symmetric:  # definite ones too, where the dual domain asks for a sign
+            square = x @ x.mT
+            x = torch.cat([x, square, -square])
         x = x / event.expand(event.norm(x))
         u = torch.cat([s * m * x for m in sizes for s in (-1.0, 1.0)]).to(dtype)
     inside = phi.dual_domain.interior(u)

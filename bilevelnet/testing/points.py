@@ -98,7 +98,7 @@ def event_of(*pieces: Legendre | Regularizer, device: str = "cpu") -> Event:
 
 
 def _symmetric(domain: Any) -> bool:
-    return bool(getattr(domain, "symmetric", False))
+    return type(domain).__name__ in ("PositiveSemidefinite", "Eigenvalues")
 
 
 def in_interval(domain: Interval, draw: Draw, ends: bool = False, near: bool = True) -> Tensor:
@@ -147,7 +147,8 @@ def duals(phi: Legendre, event: Event, draw: Draw, largest: float = 30.0) -> Ten
         ]
     u = torch.cat([s.clamp(-largest, largest) for s in scales])
     u = event.project(u)
-    return u[phi.dual_domain.interior(u)] if phi.event_ndim else u[phi.dual_domain.interior(u).flatten(1).all(1)]
+    inside = phi.dual_domain.interior(u)  # one value an entry, or one a point
+    return u[inside.flatten(1).all(1) if inside.ndim > 1 else inside]
 
 
 def interior(phi: Legendre, event: Event, draw: Draw) -> Tensor:
