@@ -94,7 +94,10 @@ def _hessian(phi: Legendre, event: Event, draw: Draw) -> Finding:
     room = torch.minimum(_room(phi.domain, z) / 100, scale)
     below, above = difference(phi.grad, z, room, torch.ones_like(z), event)
     infinite = inner == torch.inf
-    noise = ROUNDING * phi.grad(z).abs() / room + 1e-4 * torch.where(infinite, 0.0, inner.abs()) + 10 * room
+    finite = torch.where(infinite, 0.0, inner)
+    # Where φ'' changes within the step, as that of |z|^1.5 next to 0, differences say as much less.
+    change = torch.where(infinite, 0.0, sum((hessian(z + s) - finite).abs() for s in (-room, room)))
+    noise = ROUNDING * phi.grad(z).abs() / room + 1e-4 * finite.abs() + 10 * room + change
     low, high = torch.minimum(below, above) - noise, torch.maximum(below, above) + noise
     gap = torch.maximum(low - inner, inner - high).clamp(min=0)
     gap = torch.where(infinite, torch.where(low > 100, 0.0, torch.inf), gap)
