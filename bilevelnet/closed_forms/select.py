@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..legendre import Legendre
 from ..numerics import select
 from ..piece import Scalar
-from ..regularizers.piecewise_linear import Piecewise
+from ..regularizers.piecewise_linear import Piecewise, left_slopes
 from .absorb import Absorbed
 
 
@@ -27,7 +27,8 @@ class Select:
         terms = terms if psi.phi.steep else [*terms, DomainEnds(psi.phi)]
         self.psi, self.terms = psi, terms
         knots = [t for term in terms for t in term.pieces()[0]]
-        fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots)
+        # Values cannot be read while a graph is traced: there the levels are part of it.
+        fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots) and not torch.compiler.is_compiling()
         self.levels: Any = {t: self._level_of_number(t) for t in knots} if fixed else None
         # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
         self.snapped = not fixed or not all(self._returns(t) for t in knots if math.isfinite(self.levels[t]))
@@ -37,7 +38,7 @@ class Select:
             return v
         pieces = [t.pieces() for t in self.terms]
         end = sum(p[1][-1] for p in pieces)
-        return select(v, end, ((self._level(t, v), left) for t, left in _left_slopes(pieces)))
+        return select(v, end, ((self._level(t, v), left) for t, left in left_slopes(pieces)))
 
     def snap(self, w: Tensor, z: Tensor) -> Tensor:
         """z with the knots themselves where w rests on their levels."""
@@ -113,29 +114,3 @@ class DomainEnds(Piecewise):
 
 def _minus(name: str) -> str:
     return "v" if name == "0" else f"v + {name[1:]}" if name.startswith("−") else f"v − {name}"
-
-
-def _left_slopes(pieces: list) -> Iterator[tuple[Scalar, Scalar]]:
-    """(t, the slope of the sum just left of t) for every knot of every term; no order is needed."""
-    for knots, _ in pieces:
-        for t in knots:
-            yield t, sum(_slope_before(t, *p) for p in pieces)
-
-
-def _slope_before(t: Scalar, knots: list[Scalar], slopes: list[Scalar]) -> Scalar:
-    slope = slopes[0]
-    for knot, after in zip(knots, slopes[1:], strict=True):
-        if t is knot:  # a term's own knot: the slope before it, whatever the numbers
-            return slope
-        if isinstance(t, Tensor) or isinstance(knot, Tensor):
-            like: Any = t if isinstance(t, Tensor) else knot
-            slope = torch.where(
-                torch.as_tensor(t > knot, device=like.device), _tensor(after, like), _tensor(slope, like)
-            )
-        elif t > knot:
-            slope = after
-    return slope
-
-
-def _tensor(x: Scalar, like: Tensor) -> Tensor:
-    return torch.as_tensor(x, dtype=like.dtype, device=like.device)

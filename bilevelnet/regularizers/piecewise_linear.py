@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -62,7 +62,12 @@ class Piecewise(Separable):
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         knots, slopes = self.pieces()
         scaled = [s if _infinite(s) else step * s for s in slopes]
-        return select(v, scaled[-1], zip(knots, scaled[:-1], strict=True))
+        jumps = (
+            (t, left)
+            for t, left, right in zip(knots, scaled, scaled[1:], strict=False)
+            if isinstance(left, Tensor) or isinstance(right, Tensor) or left != right  # with λ = 0 nothing jumps
+        )
+        return select(v, scaled[-1], jumps)
 
     def conjugate(self, y: Tensor) -> Tensor:
         return linear_conjugate(self, [self.pieces()], y)
@@ -157,6 +162,38 @@ def linear_conjugate(g: Regularizer, pieces: Sequence[Pieces], y: Tensor) -> Ten
         knot = torch.as_tensor(t, dtype=y.dtype, device=y.device)
         best = torch.maximum(best, torch.where(g.domain.contains(knot), knot * y - g.value(knot), -torch.inf))
     return torch.where((y >= low) & (y <= high), best, torch.inf)
+
+
+def left_slopes(pieces: Sequence[Pieces]) -> Iterator[tuple[Scalar, Scalar]]:
+    """(t, the slope of the sum just left of t) for every knot of every term; no order is needed."""
+    for knots, slopes in pieces:
+        for t, left, right in zip(knots, slopes, slopes[1:], strict=False):
+            if isinstance(left, Tensor) or isinstance(right, Tensor) or left != right:  # with λ = 0 nothing jumps
+                yield t, sum(_slope_before(t, *p) for p in pieces)
+
+
+def _slope_before(t: Scalar, knots: Sequence[Scalar], slopes: Sequence[Scalar]) -> Scalar:
+    slope = slopes[0]
+    for knot, after in zip(knots, slopes[1:], strict=True):
+        if t is knot:  # a term's own knot: the slope before it, whatever the numbers
+            return slope
+        if isinstance(t, Tensor) or isinstance(knot, Tensor):
+            like: Any = t if isinstance(t, Tensor) else knot
+            slope = torch.where(
+                torch.as_tensor(t > knot, device=like.device), _tensor(after, like), _tensor(slope, like)
+            )
+        elif t > knot:
+            slope = after
+    return slope
+
+
+def _tensor(x: Scalar, like: Tensor) -> Tensor:
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
+def step_slope(slope: Scalar, step: Scalar) -> Scalar:
+    """step · slope; an infinite slope is a constraint and stays one."""
+    return slope if _infinite(slope) else step * slope
 
 
 def _infinite(slope: Any) -> bool:
