@@ -10,10 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..legendre import Elu, FermiDirac, LeakyRelu, LogDet, Power, Softsign, VonNeumann
+from ..legendre import Elu, Energy, FermiDirac, LeakyRelu, LogDet, Power, Softsign, VonNeumann
 from ..numerics import expm1_linear_root
-from ..regularizers import NegEntropy, PsdTrace, SquaredL2
+from ..regularizers import Huber, NegEntropy, PsdTrace, SquaredL2
 from .absorb import known
+
+
+@known(Energy, Huber, "Euclidean prox")
+def energy_huber(phi: Energy, h: Any, v: Tensor) -> Tensor:
+    """prox_h(v/m) with step 1/m."""
+    return h.prox(v / phi.scale, 1 / phi.scale)
 
 
 @known(Softsign, SquaredL2, "a quadratic equation")

@@ -20,7 +20,7 @@ def simplex_threshold(v: Tensor, radius: Scalar, dim: int = -1) -> Tensor:
 def project_simplex(v: Tensor, radius: Scalar, dim: int = -1) -> Tensor:
     """max(v − τ, 0), formed from differences to the largest entry: its sum is right however far v is from 0."""
     support, largest, level = _support(v, radius, dim)
-    z = torch.where(support, v - largest - level, 0.0)
+    z = torch.where(support, v - largest - level, 0.0 * largest)  # 0, or NaN where v has one
     return torch.where(z < 0, 0.0, z)
 
 

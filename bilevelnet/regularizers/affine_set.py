@@ -112,7 +112,7 @@ class AffineSet(Regularizer):
         if len(rows) == 1:
             return lambda r: r / rows.square().sum() * rows[0]
         q, upper = torch.linalg.qr(rows.mT)
-        return lambda r: torch.linalg.solve_triangular(upper, r, upper=True, left=False) @ q.mT
+        return lambda r: torch.linalg.solve_triangular(upper.mT, r.unsqueeze(-1), upper=False).squeeze(-1) @ q.mT
 
 
 def _numbers(a: Any) -> Any:

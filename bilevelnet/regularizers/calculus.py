@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..domains import Intersection, Interval, Reals
 from ..errors import InputError
+from ..numerics import select
 from ..piece import Piece, Scalar, Weight
 from .base import Regularizer, as_pair
-from .piecewise_linear import linear_conjugate
+from .piecewise_linear import left_slopes, linear_conjugate, step_slope
 
 
 class Sum(Regularizer):
@@ -33,7 +34,7 @@ class Sum(Regularizer):
 
     @property
     def event_ndim(self) -> int:  # type: ignore[override]
-        return max((t.event_ndim for t in self.terms()), default=0)
+        return max([0, *(t.event_ndim for t in self.terms())])
 
     @property
     def homogeneous(self) -> bool:  # type: ignore[override]
@@ -74,7 +75,16 @@ class Sum(Regularizer):
         return left, right
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
-        return solved_prox(self, v, step)
+        # Piecewise-linear and quadratic terms: m z + step ∂p(z) ∋ v, decided at m times the knots.
+        pairs: list[Any] = [t.pieces() for t in self.terms()]
+        spans = [t.span() for t, p in zip(self.terms(), pairs, strict=True) if p is None]
+        if any(s is None or set(s) != {"linear"} for s in spans):
+            return solved_prox(self, v, step)
+        m = sum((step * s["linear"] for s in spans if s), 1.0)
+        pieces = [(p[0], [step_slope(s, step) for s in p[1]]) for p in pairs if p is not None]
+        end = sum(slopes[-1] for _, slopes in pieces)
+        w = select(v, end, ((t if not spans else m * t, left) for t, left in left_slopes(pieces)))
+        return w / m if spans else w
 
     def conjugate(self, y: Tensor) -> Tensor:
         pieces = [t.pieces() for t in self.terms()]
