@@ -37,7 +37,11 @@ class Tanh(Separable):
         return self.a / self.b * two_sided_entropy(z / self.a)
 
     def grad(self, z: Tensor) -> Tensor:
-        return torch.atanh(z) if self._plain else torch.atanh(z / self.a) / self.b
+        if self._plain:
+            return torch.atanh(z)
+        size = torch.where(z < 0, -z, z)
+        half = torch.log1p(2 * size / (self.a - size)) / (2 * self.b)  # z/a would round what is left of a − |z|
+        return torch.where(z < 0, -half, half)
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         return torch.tanh(u) if self._plain else self.a * torch.tanh(self.b * u)

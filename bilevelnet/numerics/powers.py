@@ -25,8 +25,11 @@ def signed_power(x: Tensor, e: Scalar) -> Tensor:
 def radial_power(x: Tensor, e: Scalar) -> Tensor:
     """x‖x‖^{e−1} along the last dimension for e > 0, with the slope at 0 of ``signed_power``."""
     inner = (x != 0).any(-1, keepdim=True)
-    factor = norm(torch.where(inner, x, 1.0), (-1,)) ** (e - 1)
-    power = torch.where(factor.isinf() & (x == 0), 0.0, x * factor)
+    size = norm(torch.where(inner, x, 1.0), (-1,))
+    over = (size.detach() ** (e - 1)).isinf()
+    power = x * torch.where(over, 1.0, size) ** (e - 1)
+    most = torch.finfo(x.dtype).max
+    power = torch.where(over, x * most * most, power)  # ±∞ in value and slope, and 0 where x or what meets it is 0
     return torch.where(inner, power, _slope_at_zero(x, e) * x)
 
 

@@ -35,7 +35,7 @@ def _grad_of_inverse(phi: Legendre, event: Event, draw: Draw) -> Finding:
     u = duals(phi, event, draw)
     z = phi.grad_conjugate(u).detach()
     # Where z is rounded to the boundary, or u moves by more than a tenth when z is rounded, u is not representable.
-    inside = _all(phi.domain.interior(z), event)
+    inside = event.all(phi.domain.interior(z), z)
     u, z = u[inside], z[inside]
     tolerance = ROUNDING * (event.norm(u) + sensitivity(phi.grad, z, event))
     kept = tolerance < 0.1 * (1 + event.norm(u))
@@ -73,7 +73,7 @@ def _secants(phi: Legendre, event: Event, draw: Draw) -> Finding:
         y = z + reach * (target - z)
         if not event.ndim:
             y = torch.where(phi.domain.interior(y), y, z + reach * (target.roll(1) - z))
-        inside = _all(phi.domain.interior(y), event) & (event.norm(y - z) > 0)
+        inside = event.all(phi.domain.interior(y), y) & (event.norm(y - z) > 0)
         x, y = z[inside], y[inside]
         rise = phi.value(y) - phi.value(x)
         low, high = event.inner(phi.grad(x), y - x), event.inner(phi.grad(y), y - x)
@@ -97,7 +97,8 @@ def _hessian(phi: Legendre, event: Event, draw: Draw) -> Finding:
     finite = torch.where(infinite, 0.0, inner)
     # Where φ'' changes within the step, as that of |z|^1.5 next to 0, differences say as much less.
     change = torch.where(infinite, 0.0, sum((hessian(z + s) - finite).abs() for s in (-room, room)))
-    noise = ROUNDING * phi.grad(z).abs() / room + 1e-4 * finite.abs() + 10 * room + change
+    rounded = EPS * z.abs() / room  # of the step itself
+    noise = ROUNDING * phi.grad(z).abs() / room + (1e-4 + rounded) * finite.abs() + 10 * room + change
     low, high = torch.minimum(below, above) - noise, torch.maximum(below, above) + noise
     gap = torch.maximum(low - inner, inner - high).clamp(min=0)
     gap = torch.where(infinite, torch.where(low > 100, 0.0, torch.inf), gap)
@@ -116,7 +117,7 @@ def _compliance(phi: Legendre, event: Event, draw: Draw) -> Finding:
     # ∇²φ*(u) ∇²φ(z) = I, by autograd through both mirror maps; entry by entry 1/φ'' is compared, 0 where it is ∞.
     u = duals(phi, event, draw, largest=8.0)
     z = phi.grad_conjugate(u).detach()
-    inside = _all(phi.domain.interior(z), event)
+    inside = event.all(phi.domain.interior(z), z)
     u, z = u[inside], z[inside]
     forward = jacobian(phi.grad_conjugate, u, event)
     if event.ndim:
@@ -196,14 +197,13 @@ def _extreme(phi: Legendre, event: Event, draw: Draw, dtype: torch.dtype) -> Ten
             x = torch.cat([x, square, -square])
         x = x / event.expand(event.norm(x))
         u = torch.cat([s * m * x for m in sizes for s in (-1.0, 1.0)]).to(dtype)
-    inside = phi.dual_domain.interior(u)
-    return u[inside if inside.ndim <= u.ndim - event.ndim else _all(inside, event)]
+    return u[event.all(phi.dual_domain.interior(u), u)]
 
 
 def _single(phi: Legendre, event: Event, draw: Draw) -> Finding:
     # float32 agrees with float64 at the same point.
     u = duals(phi, event, draw, largest=80.0).float()
-    u = u[_all(phi.dual_domain.interior(u), event)]
+    u = u[event.all(phi.dual_domain.interior(u), u)]
     want = phi.grad_conjugate(u.double())
     kept = event.norm(want) < 1e30
     u, want = u[kept], want[kept]
@@ -235,11 +235,6 @@ def _expression(phi: Legendre, event: Event, draw: Draw) -> Finding:
     want = phi.value(points)
     want = want if event.ndim else want.sum(-1)
     return Finding((draw.tensor(found) - want).abs(), 1e-9 * (1 + want.abs()), {"z": points})
-
-
-def _all(inside: Tensor, event: Event) -> Tensor:
-    """A mask of points from one of points or entries."""
-    return inside.flatten(1).all(1) if event.ndim and inside.ndim > 1 else inside
 
 
 def _room(domain: Interval, z: Tensor) -> Tensor:
