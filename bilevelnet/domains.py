@@ -22,8 +22,8 @@ class Domain:
 
     event_ndim = 0
 
-    def contains(self, z: Tensor) -> Tensor:
-        """Whether each point lies in the set; shape z.shape[:-event_ndim]."""
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        """Whether each point lies in the set, up to entries wrong by ``off``; shape z.shape[:-event_ndim]."""
         raise NotImplementedError
 
     def interior(self, z: Tensor) -> Tensor:
@@ -50,8 +50,11 @@ class Interval(Domain):
     def constant(self) -> bool:
         return not isinstance(self.lo, Tensor) and not isinstance(self.hi, Tensor)
 
-    def contains(self, z: Tensor) -> Tensor:
-        return (z >= self.lo if self.closed[0] else z > self.lo) & (z <= self.hi if self.closed[1] else z < self.hi)
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        low, high = z + off, z - off
+        return (low >= self.lo if self.closed[0] else low > self.lo) & (
+            high <= self.hi if self.closed[1] else high < self.hi
+        )
 
     def interior(self, z: Tensor) -> Tensor:
         return (z > self.lo) & (z < self.hi)
@@ -114,11 +117,11 @@ class Simplex(Domain):
     def __init__(self, radius: Scalar = 1.0, dim: int = -1):
         self.radius, self.dim = radius, dim
 
-    def contains(self, z: Tensor) -> Tensor:
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
         # The sum of n rounded terms is off by at most n eps Σ|z| (Higham, Accuracy and Stability, 4.2).
-        slack = z.shape[self.dim] * torch.finfo(z.dtype).eps * z.abs().sum(self.dim, keepdim=True)
+        slack = (z.shape[self.dim] * torch.finfo(z.dtype).eps * z.abs() + off).sum(self.dim, keepdim=True)
         excess = (z.sum(self.dim, keepdim=True) - self.radius).abs()
-        return ((z >= 0) & (excess <= slack)).all(self.dim)
+        return ((z + off >= 0) & (excess <= slack)).all(self.dim)
 
     def interior(self, z: Tensor) -> Tensor:
         return self.contains(z) & (z > 0).all(self.dim)
@@ -135,8 +138,8 @@ class CappedSimplex(Domain):
     def __init__(self, radius: Scalar, cap: Scalar, dim: int = -1):
         self.radius, self.cap, self.dim = radius, cap, dim
 
-    def contains(self, z: Tensor) -> Tensor:
-        return Simplex(self.radius, self.dim).contains(z) & (z <= self.cap).all(self.dim)
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        return Simplex(self.radius, self.dim).contains(z, off) & (z - off <= self.cap).all(self.dim)
 
     def interior(self, z: Tensor) -> Tensor:
         return self.contains(z) & ((z > 0) & (z < self.cap)).all(self.dim)
@@ -153,10 +156,10 @@ class NormBall(Domain):
     def __init__(self, p: float, radius: Scalar, dim: int = -1):
         self.p, self.radius, self.dim = p, radius, dim
 
-    def contains(self, z: Tensor) -> Tensor:
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
         # A norm of n rounded terms is off by n eps of itself at most.
         slack = 1 + z.shape[self.dim] * torch.finfo(z.dtype).eps
-        return (self._norm(z) <= self.radius * slack).squeeze(self.dim)
+        return (self._norm(z) <= self.radius * slack + self._norm(off + 0 * z)).squeeze(self.dim)
 
     def interior(self, z: Tensor) -> Tensor:
         return (self._norm(z) < self.radius).squeeze(self.dim)
@@ -176,11 +179,11 @@ class AffineSubspace(Domain):
     def __init__(self, rows: Tensor, level: Scalar):
         self.rows, self.level = rows, level
 
-    def contains(self, z: Tensor) -> Tensor:
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
         rows = self.rows.to(z)
-        eps = torch.finfo(z.dtype).eps
-        size = z.abs() @ rows.abs().mT + abs(self.level)  # type: ignore[operator]
-        return ((z @ rows.mT - self.level).abs() <= 2 * z.shape[-1] * eps * size).all(-1)
+        size = 2 * z.shape[-1] * torch.finfo(z.dtype).eps
+        slack = (size * z.abs() + off) @ rows.abs().mT + size * abs(self.level)  # type: ignore[operator]
+        return ((z @ rows.mT - self.level).abs() <= slack).all(-1)
 
     def interior(self, z: Tensor) -> Tensor:
         return self.contains(z)
@@ -198,8 +201,8 @@ class Eigenvalues(Domain):
     def __init__(self, interval: Interval):
         self.interval = interval
 
-    def contains(self, z: Tensor) -> Tensor:
-        values, slack, good = _eigenvalues(z)
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        values, slack, good = _eigenvalues(z, off)
         return (self.interval.contains(values - slack) | self.interval.contains(values + slack)).all(-1) & good
 
     def interior(self, z: Tensor) -> Tensor:
@@ -226,13 +229,23 @@ def NegativeDefinite() -> Eigenvalues:
 
 
 class Preimage(Domain):
-    """{z : K(z) ∈ domain} for a map K of events to events; ``event_ndim`` is that of z."""
+    """{z : K(z) ∈ domain} for a map K of events to events that says how far its rounded image may be ``off``.
 
-    def __init__(self, domain: Domain, map: Callable[[Tensor], Tensor], event_ndim: int):
-        self.domain, self.map, self.event_ndim = domain, map, event_ndim
+    ``event_ndim`` is that of z.
+    """
 
-    def contains(self, z: Tensor) -> Tensor:
-        return self._events(self.domain.contains(self.map(z)), z)
+    def __init__(
+        self,
+        domain: Domain,
+        map: Callable[[Tensor], Tensor],
+        off: Callable[[Tensor, Scalar], Tensor],
+        event_ndim: int,
+    ):
+        self.domain, self.map, self.off, self.event_ndim = domain, map, off, event_ndim
+        self.symmetric = getattr(domain, "symmetric", False)
+
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        return self._events(self.domain.contains(self.map(z), self.off(z, off)), z)
 
     def interior(self, z: Tensor) -> Tensor:
         return self._events(self.domain.interior(self.map(z)), z)
@@ -252,8 +265,8 @@ class Intersection(Domain):
         self.event_ndim = max(p.event_ndim for p in parts)
         self.symmetric = any(getattr(p, "symmetric", False) for p in parts)
 
-    def contains(self, z: Tensor) -> Tensor:
-        return self._every([p.contains(z) for p in self.parts])
+    def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        return self._every([p.contains(z, off) for p in self.parts])
 
     def interior(self, z: Tensor) -> Tensor:
         return self._every([p.interior(z) for p in self.parts])
@@ -269,11 +282,12 @@ class Intersection(Domain):
         return " ∩ ".join(repr(p) for p in self.parts)
 
 
-def _eigenvalues(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _eigenvalues(z: Tensor, off: Scalar = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """Eigenvalues, the n eps of the largest one to which they are right, and whether z is finite and symmetric."""
     finite = z.isfinite().all(-1).all(-1)
     values = torch.linalg.eigvalsh(torch.where(finite[..., None, None], z, 0.0))
-    slack = z.shape[-1] * torch.finfo(z.dtype).eps * values.abs().amax(-1, keepdim=True)
+    largest = (off + 0 * z).amax((-2, -1)).unsqueeze(-1)
+    slack = z.shape[-1] * (torch.finfo(z.dtype).eps * values.abs().amax(-1, keepdim=True) + largest)
     return values, slack, ((z - z.mT).abs().amax((-2, -1)) <= slack.squeeze(-1)) & finite
 
 

@@ -53,6 +53,10 @@ class AffineSet(Regularizer):
         return self.a_value if numbers is None else numbers
 
     @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.a.shape[-1] if isinstance(self.a, Tensor) else len(_flat(self.a))
+
+    @property
     def domain(self) -> AffineSubspace:  # type: ignore[override]
         return AffineSubspace(self._rows(torch.empty(0, dtype=torch.float64)), self.b)
 
@@ -117,3 +121,8 @@ class AffineSet(Regularizer):
 
 def _numbers(a: Any) -> Any:
     return tuple(_numbers(t) for t in a) if isinstance(a, (list, tuple)) else float(a)
+
+
+def _flat(a: tuple) -> tuple:
+    """The first row."""
+    return a[0] if isinstance(a[0], tuple) else a

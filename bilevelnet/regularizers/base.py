@@ -26,6 +26,7 @@ class Regularizer(Piece):
 
     domain: Any = Reals()
     event_ndim: int = 0
+    width: int | None = None  # of the vectors that g takes, where it is fixed
     homogeneous: ClassVar[bool] = False  # g(cz) = c g(z) for c > 0: a norm, or the indicator of a cone
     indicator: ClassVar[bool] = False  # 0 on its domain, so that c g = g for c ≥ 0
 
@@ -97,10 +98,10 @@ class Regularizer(Piece):
 
     def translate(self, shift: Scalar) -> Regularizer:
         """g(z − shift); shift is a number, a tensor that broadcasts with z, or a Parameter."""
-        from .translate import Offset, Translated
+        from .translate import Offset, translated
 
         offset = Offset(shift)
-        return self._each(lambda t: Translated(t, offset))
+        return self._each(lambda t: translated(t, offset))
 
     def precompose(self, operator: Any, event_ndim: int = 1) -> Regularizer:
         """g(K z) for a matrix K (a tensor or Parameter, on the last dimension), or a module affine in z.
@@ -110,6 +111,8 @@ class Regularizer(Piece):
         from .precompose import LinearMap, Precomposed
 
         linear = LinearMap(operator, event_ndim)
+        if self.terms() and not self.event_ndim:  # a separable sum stays together, so that it keeps its prox
+            return Precomposed(self, linear)
         return self._each(lambda t: Precomposed(t, linear))
 
     def _each(self, make: Any) -> Regularizer:
@@ -177,6 +180,15 @@ class Smooth(Separable):
 
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return (self.grad(z),) * 2
+
+
+def as_constant(weight: Any) -> Any:
+    """A weight for cvxpy: a tensor as numbers, which must carry no gradient; InputError where it does."""
+    if not isinstance(weight, Tensor):
+        return weight
+    if weight.requires_grad:
+        raise InputError("the conic solver cannot learn this weight: give a number or a tensor without gradient")
+    return weight.detach().cpu().numpy()
 
 
 def as_pair(expression: Any) -> tuple[Any, list[Any]]:

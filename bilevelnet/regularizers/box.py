@@ -12,6 +12,7 @@ from torch import Tensor
 from ..domains import Interval, Nonnegative
 from ..errors import InputError
 from ..piece import Scalar, Weight
+from ..values import readable
 from .piecewise_linear import Piecewise
 
 
@@ -48,7 +49,7 @@ class Box(Piecewise):
         super().__init__()
         self.lo, self.hi = lo, hi
         low, high = (torch.as_tensor(t).detach() for t in (self.lo, self.hi))
-        if bool((low > high).any()):
+        if readable(low, high) and bool((low > high).any()):
             raise InputError(f"box: needs lo <= hi, not lo = {lo}, hi = {hi}")
 
     @property

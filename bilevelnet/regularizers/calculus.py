@@ -41,6 +41,10 @@ class Sum(Regularizer):
         return all(t.homogeneous for t in self.terms())
 
     @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return max((t.width for t in self.terms() if t.width is not None), default=None)
+
+    @property
     def dim(self) -> int:
         """The dimension of the vector terms."""
         return next((t.dims[0] for t in self.terms() if t.event_ndim == 1), -1)
@@ -83,8 +87,13 @@ class Sum(Regularizer):
         m = sum((step * s["linear"] for s in spans if s), 1.0)
         pieces = [(p[0], [step_slope(s, step) for s in p[1]]) for p in pairs if p is not None]
         end = sum(slopes[-1] for _, slopes in pieces)
-        w = select(v, end, ((t if not spans else m * t, left) for t, left in left_slopes(pieces)))
-        return w / m if spans else w
+        if not spans:
+            return select(v, end, left_slopes(pieces))
+        w = select(v, end, ((m * t, left) for t, left in left_slopes(pieces)))
+        z = w / m
+        for t in (t for knots, _ in pieces for t in knots):
+            z = torch.where(w == m * t, torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
+        return z
 
     def conjugate(self, y: Tensor) -> Tensor:
         pieces = [t.pieces() for t in self.terms()]
@@ -141,6 +150,10 @@ class Scaled(Regularizer):
     @property
     def dims(self) -> tuple[int, ...]:
         return self.inner.dims
+
+    @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return self.inner.width
 
     @property
     def homogeneous(self) -> bool:  # type: ignore[override]

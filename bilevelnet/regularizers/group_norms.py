@@ -32,6 +32,10 @@ class GroupNorms(Regularizer):
     def _weights(self) -> tuple[Scalar, Scalar]:
         raise NotImplementedError
 
+    @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return None if self.groups is None else 1 + max(i for group in self.groups for i in group)
+
     def _norms(self, z: Tensor) -> Tensor:
         """‖z_G‖ for every group, along ``dim``."""
         if self.groups is None:

@@ -15,7 +15,7 @@ from ..domains import Interval
 from ..errors import InputError
 from ..numerics import select
 from ..piece import Scalar
-from .base import Regularizer, Separable
+from .base import Regularizer, Separable, as_constant
 
 Pieces = tuple[Sequence[Scalar], Sequence[Scalar]]
 
@@ -75,7 +75,7 @@ class Piecewise(Separable):
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
 
-        knots, slopes = self.pieces()
+        knots, slopes = ([as_constant(t) for t in part] for part in self.pieces())
         constraints = [*([z >= knots[0]] if _infinite(slopes[0]) else [])]
         constraints += [*([z <= knots[-1]] if _infinite(slopes[-1]) else [])]
         finite = [s for s in slopes if not _infinite(s)]

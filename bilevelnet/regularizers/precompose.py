@@ -41,10 +41,18 @@ class LinearMap(Piece):
         """K z."""
         return self.module(z) if self.matrix is None else z @ self.matrix.to(z.dtype).mT
 
+    def off(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
+        """How far a rounded K z may be from K z for a z wrong by ``off``: n eps |K||z| + |K| off."""
+        eps = torch.finfo(z.dtype).eps
+        if self.matrix is None:
+            return 8 * eps * self.module(z).abs()
+        return (z.shape[-1] * eps * z.abs() + off) @ self.matrix.to(z.dtype).abs().mT
+
 
 class Precomposed(Regularizer):
-    """g(K z) for one term g. Where K Kᵀ = c I its prox is v + Kᵀ(prox_{cg}(K v) − K v)/c (Combettes & Pesquet, 2007).
+    """g(K z) for a separable g or one term. Where K Kᵀ = c I its prox is v + Kᵀ(prox_{cg}(K v) − K v)/c.
 
+    (Combettes & Pesquet, A Douglas-Rachford splitting approach, 2007.)
     Otherwise it has value, domain and cvxpy expression, and a splitting solver works with g and K apart.
     """
 
@@ -63,8 +71,12 @@ class Precomposed(Regularizer):
         return self.linear.event_ndim
 
     @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return None if self.linear.matrix is None else self.linear.matrix.shape[1]
+
+    @property
     def domain(self) -> Any:  # type: ignore[override]
-        return Preimage(self.body.domain, self.linear.image, self.event_ndim)
+        return Preimage(self.body.domain, self.linear.image, self.linear.off, self.event_ndim)
 
     def value(self, z: Tensor) -> Tensor:
         value = self.body.value(self.linear.image(z))
@@ -78,11 +90,17 @@ class Precomposed(Regularizer):
                 f"{self.label} has no prox in closed form unless K Kᵀ = c I for a fixed matrix K; "
                 f"it needs a splitting solver, which works with {self.body.label} and K apart"
             )
-        y = self.linear.image(v)
-        return v + (self.body.prox(y, step * c) - y) @ self.linear.matrix.to(v.dtype) / c
+        image, matrix = self.linear.image, self.linear.matrix.to(v.dtype)
+        y = image(v)
+        p = self.body.prox(y, step * c)
+        z = v + (p - y) @ matrix / c
+        # Once more for the rounding of a large v, which is no part of the derivative.
+        return z + ((p - image(z)) @ matrix / c).detach()
 
     def expression(self, z: Any) -> Any:
         matrix = self.linear.matrix
         if matrix is None or matrix.requires_grad:
             raise InputError(f"{self.label}: the conic solver takes a fixed matrix K")
+        if matrix.shape[1] != z.shape[-1]:
+            raise InputError(f"{self.label}: K has width {matrix.shape[1]}, z has {z.shape[-1]}")
         return self.body.expression(matrix.cpu().numpy() @ z)

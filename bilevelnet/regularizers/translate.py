@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..domains import Interval, Preimage
 from ..piece import Piece, Scalar, Weight
-from .base import Regularizer, Separable
+from .base import Regularizer, Separable, as_constant
+from .piecewise_linear import Piecewise
 
 
 class Offset(Piece):
@@ -25,7 +26,7 @@ class Offset(Piece):
 
 
 class Translated(Regularizer):
-    """g(z − s) for one term g; knots move by s, prox_{g(·−s)}(v) = s + prox_g(v − s), conjugate g*(y) + ⟨s, y⟩.
+    """g(z − s) for one term g that is not piecewise linear; prox s + prox_g(v − s), conjugate g*(y) + ⟨s, y⟩.
 
     Where g' = m z, so is this one's but for a constant slope: its terms are g and the tilt −m s z + m s²/2, and the
     closed forms of g serve.
@@ -42,8 +43,7 @@ class Translated(Regularizer):
 
     @property
     def label(self) -> str:
-        s = self.offset.s
-        return f"{self.body.label}(z − {s:g})" if isinstance(s, float) else f"{self.body.label}(z − s)"
+        return _label(self.body, self.offset)
 
     @property
     def event_ndim(self) -> int:  # type: ignore[override]
@@ -59,6 +59,10 @@ class Translated(Regularizer):
         return self.body.dims[0] if self.event_ndim == 1 else -1
 
     @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return self.body.width
+
+    @property
     def indicator(self) -> bool:  # type: ignore[override]
         return self.body.indicator
 
@@ -66,9 +70,13 @@ class Translated(Regularizer):
     def domain(self) -> Any:  # type: ignore[override]
         domain, s = self.body.domain, self.offset.s
         if not isinstance(domain, Interval):
-            return Preimage(domain, lambda z: z - s, self.event_ndim)
+            return Preimage(domain, lambda z: z - s, self._off, self.event_ndim)
         lo, hi = (e if not isinstance(e, Tensor) and math.isinf(e) else e + s for e in (domain.lo, domain.hi))
         return Interval(lo, hi, domain.closed)
+
+    def _off(self, z: Tensor, off: Scalar) -> Tensor:
+        # how far the rounded z − s may be from it, z itself being rounded
+        return torch.finfo(z.dtype).eps * (z.abs() + abs(self.offset.s)) + off
 
     def value(self, z: Tensor) -> Tensor:
         return self.body.value(z - self.offset.s)
@@ -88,10 +96,6 @@ class Translated(Regularizer):
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         return self.body.distance(z - self.offset.s, y)
 
-    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]] | None:
-        pieces = self.body.pieces()
-        return None if pieces is None else ([t + self.offset.s for t in pieces[0]], pieces[1])
-
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         return self.offset.s + self.body.prox(v - self.offset.s, step)
 
@@ -100,8 +104,49 @@ class Translated(Regularizer):
         return self.body.conjugate(y) + (self.drop(inner.sum(self.dims, keepdim=True)) if self.event_ndim else inner)
 
     def expression(self, z: Any) -> Any:
-        s = self.offset.s
-        return self.body.expression(z - (s.detach().cpu().numpy() if isinstance(s, Tensor) else s))
+        return self.body.expression(z - as_constant(self.offset.s))
+
+
+class MovedKnots(Piecewise):
+    """g(z − s) for a piecewise-linear g: its knots move by s, and all else follows from them."""
+
+    def __init__(self, body: Regularizer, offset: Offset):
+        super().__init__()
+        self.body, self.offset = body, offset
+
+    @property
+    def label(self) -> str:
+        return _label(self.body, self.offset)
+
+    @property
+    def indicator(self) -> bool:  # type: ignore[override]
+        return self.body.indicator
+
+    def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
+        knots, slopes = self.body.pieces()  # type: ignore[misc]
+        return [t + self.offset.s for t in knots], slopes
+
+    def value(self, z: Tensor) -> Tensor:
+        if self.indicator:
+            return torch.zeros_like(z)
+        first = torch.as_tensor(self.body.pieces()[0][0], dtype=z.dtype, device=z.device)  # type: ignore[index]
+        return super().value(z) + self.body.value(first)
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        return self.body.conjugate(y) + self.offset.s * y
+
+    def expression(self, z: Any) -> Any:
+        return self.body.expression(z - as_constant(self.offset.s))
+
+
+def translated(body: Regularizer, offset: Offset) -> Regularizer:
+    """g(z − s) for one term g."""
+    return Translated(body, offset) if body.pieces() is None else MovedKnots(body, offset)
+
+
+def _label(body: Regularizer, offset: Offset) -> str:
+    s = offset.s
+    return f"{body.label}(z − {s:g})" if isinstance(s, float) else f"{body.label}(z − s)"
 
 
 class Tilt(Separable):

@@ -48,7 +48,7 @@ class ConicMap(Map):
             raise InputError("the conic solver takes vectors along the last dimension: move dim there")
         self.phi, self.g, self.solver = phi, g, solver
         try:
-            self._build(2)  # refuses now what has no expression, or none that cvxpylayers can differentiate
+            self._build(g.width or 2)  # refuses now what has no expression, or none that cvxpylayers can differentiate
         except ImportError as missing:
             raise InputError(
                 f"the conic solver needs the extra 'conic': pip install 'bilevelnet[conic]' ({missing})"
