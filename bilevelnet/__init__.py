@@ -27,3 +27,11 @@ __all__ = [
     "solve_prox",
     "solvers",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "testing":  # the laws load when they are used
+        import importlib
+
+        return importlib.import_module(".testing", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,8 +55,7 @@ def _noise(pair: Pair) -> Tensor:
 
 def _dual(pair: Pair) -> Finding:
     _, z, u = pair.solved
-    inside = pair.phi.domain.interior(z)
-    inside = inside.flatten(1).all(1) if pair.event.ndim and inside.ndim > 1 else inside
+    inside = pair.event.all(pair.phi.domain.interior(z), z)
     z, u = z[inside], u[inside]
     tolerance = ROUNDING * (pair.event.norm(u) + sensitivity(pair.phi.grad, z, pair.event))
     kept = tolerance < 0.1 * (1 + pair.event.norm(u))

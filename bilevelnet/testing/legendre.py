@@ -101,7 +101,8 @@ def _hessian(phi: Legendre, event: Event, draw: Draw) -> Finding:
     noise = ROUNDING * phi.grad(z).abs() / room + (1e-4 + rounded) * finite.abs() + 10 * room + change
     low, high = torch.minimum(below, above) - noise, torch.maximum(below, above) + noise
     gap = torch.maximum(low - inner, inner - high).clamp(min=0)
-    gap = torch.where(infinite, torch.where(low > 100, 0.0, torch.inf), gap)
+    closer = torch.minimum(*difference(phi.grad, z, room * 1e-6, torch.ones_like(z), event))
+    gap = torch.where(infinite, torch.where(closer > 1.05 * low, 0.0, torch.inf), gap)  # it grows as z is approached
     smooth = ((above - below).abs() <= 1e-3 * (above.abs() + below.abs())) & ~infinite
     gap = gap + torch.where(smooth, (outer - inner).abs() - 1e-9 * inner.abs(), 0.0).clamp(min=0)
     return Finding(gap, ROUNDING * inner.abs().clamp(max=1e300), {"z": z, "hessian": inner})

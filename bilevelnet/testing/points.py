@@ -63,6 +63,12 @@ class Event:
     def norm(self, x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(x, dim=self.dims) if self.ndim else x.abs()
 
+    def all(self, mask: Tensor, x: Tensor) -> Tensor:
+        """A mask of the points x from a mask of them or of their entries."""
+        while mask.ndim > x.ndim - self.ndim:
+            mask = mask.all(-1)
+        return mask
+
     def basis(self, like: Tensor) -> Tensor:
         """Orthonormal coordinates: (m, *shape), m = n (n + 1)/2 for symmetric matrices, else all entries."""
         n = math.prod(self.shape)
@@ -127,9 +133,7 @@ def duals(phi: Legendre, event: Event, draw: Draw, largest: float = 30.0) -> Ten
         u = in_interval(phi.dual_domain, draw)
         u = u[u.abs() <= largest]
         if event.ndim:
-            u = u.repeat(3)[draw.normal(12, *event.shape, salt=3).argsort(0).flatten() % len(u)].reshape(
-                12, *event.shape
-            )
+            u = _assorted(u, 12, event, draw)
         return u
     n = 6
     x = draw.normal(n, *event.shape, salt=1)
@@ -137,18 +141,11 @@ def duals(phi: Legendre, event: Event, draw: Draw, largest: float = 30.0) -> Ten
     if event.symmetric:
         x = event.project(x)
         eye = torch.eye(event.shape[0], dtype=x.dtype, device=x.device)
-        semidefinite = x @ x.mT + 0.1 * eye
-        scales = [
-            *(x * s for s in (0.1, 1.0, 2.0)),
-            0 * x[:1] + eye,
-            semidefinite,
-            -semidefinite,
-            -3 * eye + 0.3 * x[:1],
-        ]
+        positive = x @ x.mT + 0.1 * eye
+        scales = [*(x * s for s in (0.1, 1.0, 2.0)), eye.unsqueeze(0), positive, -positive, 0.3 * x[:1] - 3 * eye]
     u = torch.cat([s.clamp(-largest, largest) for s in scales])
     u = event.project(u)
-    inside = phi.dual_domain.interior(u)  # one value an entry, or one a point
-    return u[inside.flatten(1).all(1) if inside.ndim > 1 else inside]
+    return u[event.all(phi.dual_domain.interior(u), u)]
 
 
 def interior(phi: Legendre, event: Event, draw: Draw) -> Tensor:
@@ -156,10 +153,7 @@ def interior(phi: Legendre, event: Event, draw: Draw) -> Tensor:
     images = phi.grad_conjugate(duals(phi, event, draw, largest=8.0)).detach()
     if isinstance(phi.domain, Interval) and not event.ndim:
         images = torch.cat([in_interval(phi.domain, draw), images])
-    inside = phi.domain.interior(images)
-    while inside.ndim > images.ndim - event.ndim:
-        inside = inside.all(-1)
-    return images[inside & images.isfinite().reshape(len(images), -1).all(-1)]
+    return images[event.all(phi.domain.interior(images), images) & event.all(images.isfinite(), images)]
 
 
 def members(g: Regularizer, event: Event, draw: Draw) -> Tensor:
@@ -172,9 +166,7 @@ def members(g: Regularizer, event: Event, draw: Draw) -> Tensor:
             return points
         return event.project(_assorted(points, 24, event, draw))
     if isinstance(domain, Simplex):
-        weights = torch.cat(
-            [draw.normal(8, *event.shape, salt=6).clamp(min=0) + 1e-9, 3 * draw.normal(8, *event.shape)]
-        )
+        weights = torch.cat([spread * draw.normal(8, *event.shape, salt=6) for spread in (1.0, 10.0, 300.0)])
         return domain.radius * weights.softmax(domain.dim)
     x = event.project(torch.cat([s * draw.normal(8, *event.shape, salt=7) for s in (0.3, 1.0, 4.0)]))
     return g.prox(x).detach()

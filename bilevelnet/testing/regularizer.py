@@ -81,8 +81,7 @@ def _arguments(g: Regularizer, event: Event, draw: Draw) -> Tensor:
 def _membership(g: Regularizer, event: Event, draw: Draw) -> Finding:
     found = [(v, z, g.domain.contains(z)) for _, v, z in _proxes(g, event, draw)]
     v, z, inside = (torch.cat(parts) for parts in zip(*found, strict=True))
-    inside = inside if inside.ndim <= z.ndim - event.ndim else inside.flatten(1).all(1)
-    return Finding((~inside).double(), 0.0, {"v": v, "z": z})
+    return Finding((~event.all(inside, z)).double(), 0.0, {"v": v, "z": z})
 
 
 def _subgradient(g: Regularizer, event: Event, draw: Draw) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..piece import Piece, Weight
-from ..regularizers.base import Scaled, Sum
+from ..regularizers import Sum
 
 Change = Callable[[str, float], Any]
 
@@ -29,18 +29,21 @@ def rebuilt(piece: Any, change: Change, prefix: str = "") -> Any:
 
     A piece whose arguments cannot be read back from its attributes stays as it is.
     """
-    if isinstance(piece, Scaled):
-        inner = rebuilt(piece.inner, change, f"{prefix}inner.")
-        return Scaled(inner, rebuilt(piece.factor, change, f"{prefix}factor."))  # type: ignore[arg-type]
     cls = type(piece)
-    names = list(inspect.signature(cls.__init__).parameters)[1:]
-    if cls is not Sum and all(hasattr(piece, n) for n in names):
-        arguments = {n: getattr(piece, n) for n in names}
-        for name, value in arguments.items():
-            if isinstance(getattr(cls, name, None), Weight) and isinstance(value, (int, float)):
-                arguments[name] = change(prefix + name, float(value))
-        return cls(**arguments) if arguments else piece
-    if isinstance(piece, Sum):
-        parts = [rebuilt(p, change, f"{prefix}{k}.") for k, p in enumerate(piece.parts)]
-        return Sum(*parts)
-    return piece
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    if isinstance(piece, Sum) and not all(hasattr(piece, p.name) for p in parameters):
+        cls, parameters = Sum, list(inspect.signature(Sum.__init__).parameters.values())[1:]
+    if not isinstance(piece, Piece) or not all(hasattr(piece, p.name) for p in parameters):
+        return piece
+    positional, named = [], {}
+    for p in parameters:
+        value = getattr(piece, p.name)
+        if p.kind is p.VAR_POSITIONAL:
+            positional = [rebuilt(part, change, f"{prefix}{k}.") for k, part in enumerate(value)]
+        elif isinstance(value, Piece):
+            named[p.name] = rebuilt(value, change, f"{prefix}{p.name}.")
+        elif isinstance(getattr(cls, p.name, None), Weight) and isinstance(value, (int, float)):
+            named[p.name] = change(prefix + p.name, float(value))
+        else:
+            named[p.name] = value
+    return cls(*positional, **named)

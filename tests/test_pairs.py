@@ -1,0 +1,102 @@
+"""The laws of every pair (φ, g) with a closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from catalog import COMPOSITES, LEGENDRE, PAIRS, drawn_pairs, pair_cases
+from hypothesis import assume, given
+from scipy.optimize import brentq
+
+import bilevelnet as bln
+from bilevelnet.testing import check_closed_form, strategies
+
+
+@pytest.mark.parametrize(("phi", "g"), pair_cases())
+def test_laws(phi: Any, g: Any, device: str) -> None:
+    check_closed_form(phi.build().to(device), g.build().to(device), device=device, thorough=False)
+
+
+@pytest.mark.parametrize(("phi", "g"), drawn_pairs())
+def test_transforms(phi: Any, g: Any, device: str) -> None:
+    check_closed_form(phi.build().to(device), g.build().to(device), device=device)
+
+
+@given(strategies.pairs())
+def test_laws_at_drawn_weights(pair: tuple[Any, Any]) -> None:
+    try:
+        bln.solvers.bind(*pair, "closed_form")
+    except bln.InputError:
+        assume(False)
+    check_closed_form(*pair, thorough=False)
+
+
+def test_every_legendre_function_and_composite_has_a_pair() -> None:
+    assert {p.name for p, _ in PAIRS} == {s.name for s in LEGENDRE}
+    assert {g.name for _, g in PAIRS} >= {c.name for c in COMPOSITES}
+
+
+@pytest.mark.parametrize("key", ["energy", "boltzmann_shannon", "fermi_dirac", "tanh", "squareplus"])
+def test_agrees_with_brentq(key: str) -> None:
+    """The inclusion solved by scipy in the primal variable, beside our own bisection in the laws."""
+    phi, g = bln.legendre.get(key), bln.regularizers.L1(0.3) + bln.regularizers.Box(-0.8, 0.9)
+    ends = [max(float(phi.domain.lo), -0.8) + 1e-13, min(float(phi.domain.hi), 0.9) - 1e-13]
+    for v in (-0.7, 0.1, 0.45, 0.8):
+
+        def residual(z: float, v: float = v) -> float:
+            t = torch.tensor(z, dtype=torch.float64)
+            return float(phi.grad(t) + 0.3 * t.sign()) - v
+
+        z = bln.bregman_prox(phi, g, torch.tensor(v, dtype=torch.float64))
+        if residual(ends[0]) >= 0:
+            want = ends[0]
+        elif residual(ends[1]) <= 0:
+            want = ends[1]
+        else:
+            want = brentq(residual, *ends, xtol=1e-15, rtol=1e-14)
+        assert abs(float(z) - want) <= 2e-13, v  # the ends were moved by 1e-13
+
+
+def test_all_mirror_maps_compile_to_one_graph() -> None:
+    """Every φ with g = 0 in one function: values and gradients of the compiled graph against eager mode."""
+    torch.compiler.reset()
+    pieces = [s.build() for s in LEGENDRE if not s.build().event_ndim]
+    zero = bln.regularizers.Zero()
+
+    def all_of_them(v: torch.Tensor) -> torch.Tensor:
+        return torch.stack([bln.bregman_prox(phi, zero, v, on_failure="nan") for phi in pieces])
+
+    v = torch.tensor([-3.0, -0.5, -0.1], dtype=torch.float64)
+    x, y = (v.clone().requires_grad_() for _ in range(2))
+    want, got = all_of_them(x), torch.compile(all_of_them, fullgraph=True, backend="aot_eager")(y)
+    torch.testing.assert_close(got, want, rtol=1e-14, atol=0.0, equal_nan=True)
+    ok = want.isfinite()
+    want[ok].sum().backward()
+    got[ok].sum().backward()
+    torch.testing.assert_close(y.grad, x.grad, rtol=1e-13, atol=0.0)
+
+
+@pytest.mark.parametrize("lam", [0.0, torch.tensor(0.0, dtype=torch.float64)], ids=["number", "tensor"])
+@pytest.mark.parametrize("key", ["l1", "squared_l2", "elastic_net", "quantile"])
+def test_weight_zero_is_the_plain_mirror_map(key: str, lam: Any) -> None:
+    v = torch.tensor([-2.0, -0.3, 0.0, 0.4, 5.0], dtype=torch.float64)
+    params = {"lam": lam, "lam2": lam} if key == "elastic_net" else {"lam": lam}
+    g = bln.regularizers.get(key, **params)
+    for phi in (bln.legendre.BoltzmannShannon(), bln.legendre.Energy(), bln.legendre.Squareplus()):
+        torch.testing.assert_close(bln.bregman_prox(phi, g, v), phi.grad_conjugate(v), rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.heavy
+def test_inductor_compiles_a_few() -> None:
+    torch.compiler.reset()
+    g = bln.regularizers.L1(0.2) + bln.regularizers.Box(0.1, 0.8)
+    phi = bln.legendre.FermiDirac()
+
+    @torch.compile(fullgraph=True)
+    def f(v: torch.Tensor) -> torch.Tensor:
+        return bln.bregman_prox(phi, g, v)
+
+    v = torch.linspace(-4, 4, 33, dtype=torch.float64)
+    torch.testing.assert_close(f(v), bln.bregman_prox(phi, g, v), rtol=1e-14, atol=0.0)
