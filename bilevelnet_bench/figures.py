@@ -13,6 +13,7 @@ import bilevelnet as bln
 
 from .cases.data import Data
 from .separation import Separation
+from .training import accuracy
 
 # Okabe and Ito's palette, which the common colour-vision deficiencies keep apart; markers differ too.
 COLOURS, TINTS, MARKERS = ("#0072B2", "#D55E00"), ("#CFE5F2", "#F8DCC8"), ("o", "^")
@@ -34,7 +35,9 @@ def spirals(
     plt = _pyplot()
     layers = len(next(iter(networks.values())).chain)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(networks), layers + 1, figsize=(WIDTH, 2.65 * len(networks)), squeeze=False)
+        shape, size = (len(networks), layers + 1), (WIDTH, 2.7 * len(networks))
+        figure, axes = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.07)
         for row, (name, network) in zip(axes, networks.items(), strict=True):
             with torch.no_grad():
                 points = network.representations(data.x_test)
@@ -42,15 +45,14 @@ def spirals(
             for k, (axis, z) in enumerate(zip(row, points, strict=True)):
                 _scatter(axis, z, data.y_test)
                 at = separations[name][k]
-                place = "data, decision regions" if k == 0 else f"after layer {k}"
+                place = f"data; test accuracy {accuracy(network, data):.2f}" if k == 0 else f"after layer {k}"
                 axis.set_title(f"{place}\nprobe {at.probe:.2f}, Fisher {at.fisher:.2f}")
                 axis.set(xlim=LIMITS, ylim=LIMITS, xticks=TICKS, yticks=TICKS, aspect="equal")
-                axis.set_xlabel("$z_1$", labelpad=1)
-                axis.tick_params(labelleft=k == 0)
-            row[0].set_ylabel(f"{name}\n$z_2$", labelpad=1)
+            row[0].set_ylabel(f"{name} MLP\n$z_2$")
+        for axis in axes[-1]:
+            axis.set_xlabel("$z_1$")
         handles = [_handle(plt, c) for c in range(2)]
-        figure.legend(handles, ["first arm", "second arm"], loc="lower center", ncols=2, handletextpad=0.2)
-        figure.tight_layout(rect=(0, 0.04, 1, 1), w_pad=0.6, h_pad=1.0)
+        figure.legend(handles, ["first arm", "second arm"], loc="outside lower center", ncols=2, handletextpad=0.2)
         return _save(plt, figure, path)
 
 
@@ -58,7 +60,7 @@ def training(path: Path, curves: dict[str, dict[str, list[list[float]]]]) -> Pat
     """A panel a data set: test accuracy after each epoch, a thin line a seed, a thick one for their mean."""
     plt = _pyplot()
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(curves), figsize=(WIDTH, 3.2), squeeze=False)
+        figure, axes = plt.subplots(1, len(curves), figsize=(WIDTH, 3.2), squeeze=False, layout="constrained")
         for axis, (name, networks) in zip(axes[0], curves.items(), strict=True):
             for c, (version, runs) in enumerate(networks.items()):
                 style = "-" if c == 0 else "--"
@@ -69,7 +71,6 @@ def training(path: Path, curves: dict[str, dict[str, list[list[float]]]]) -> Pat
             axis.set(title=f"{name}, {len(runs)} seeds", xlabel="epoch", ylabel="test accuracy")
             axis.set_ylim(top=1.01)
             axis.legend(loc="lower right")
-        figure.tight_layout(w_pad=2)
         return _save(plt, figure, path)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 import bilevelnet as bln
 
@@ -50,12 +49,12 @@ def train(network: bln.models.BilevelNetwork, data: Data, settings: Settings, se
                 optimizer.zero_grad()
                 network.objective(data.x_train[index], data.y_train[index]).backward()
                 optimizer.step()
-            accuracies.append(accuracy(network, data.x_test, data.y_test))
+            accuracies.append(accuracy(network, data))
             bar.set_postfix(test=f"{accuracies[-1]:.3f}", refresh=False)
     return Trained(network, accuracies)
 
 
-def accuracy(network: bln.models.BilevelNetwork, x: Tensor, y: Tensor) -> float:
-    """The share of points whose largest score is their label's."""
+def accuracy(network: bln.models.BilevelNetwork, data: Data) -> float:
+    """The share of test points whose largest score is their label's."""
     with torch.no_grad():
-        return float((network(x).argmax(-1) == y).float().mean())
+        return float((network(data.x_test).argmax(-1) == data.y_test).float().mean())
