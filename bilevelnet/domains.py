@@ -65,8 +65,8 @@ class Interval(Domain):
     def inner(self) -> float:
         """A number inside, where the ends are numbers."""
         lo, hi = float(self.lo), float(self.hi)
-        if math.isinf(lo) or math.isinf(hi):
-            return 0.0 if lo < 0 < hi else (lo + 1 if math.isfinite(lo) else hi - 1)
+        if lo == -math.inf or hi == math.inf:
+            return 0.0 if lo < 0 < hi else (lo + 1 if lo != -math.inf else hi - 1)
         return (lo + hi) / 2
 
     def intersect(self, other: Interval) -> Interval:
@@ -238,14 +238,14 @@ class Preimage(Domain):
         self,
         domain: Domain,
         map: Callable[[Tensor], Tensor],
-        off: Callable[[Tensor, Scalar], Tensor],
         event_ndim: int,
+        off: Callable[[Tensor, Scalar], Tensor] | None = None,
     ):
-        self.domain, self.map, self.off, self.event_ndim = domain, map, off, event_ndim
+        self.domain, self.map, self.event_ndim, self.off = domain, map, event_ndim, off
         self.symmetric = getattr(domain, "symmetric", False)
 
     def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
-        return self._events(self.domain.contains(self.map(z), self.off(z, off)), z)
+        return self._events(self.domain.contains(self.map(z), off if self.off is None else self.off(z, off)), z)
 
     def interior(self, z: Tensor) -> Tensor:
         return self._events(self.domain.interior(self.map(z)), z)

@@ -79,6 +79,9 @@ class Sum(Regularizer):
         return left, right
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        composed = self.composed()
+        if composed is not None:
+            return composed(v, step)
         # Piecewise-linear and quadratic terms: m z + step ∂p(z) ∋ v, decided at m times the knots.
         pairs: list[Any] = [t.pieces() for t in self.terms()]
         spans = [t.span() for t, p in zip(self.terms(), pairs, strict=True) if p is None]
@@ -94,6 +97,16 @@ class Sum(Regularizer):
         for t in (t for knots, _ in pieces for t in knots):
             z = torch.where(w == m * t, torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
+
+    def composed(self) -> Any:
+        """The prox as a function of (v, step), where it is the composition of the terms' proxes; else None."""
+        from .compose import composed_prox
+
+        linear = [t for t in self.terms() if t.pieces() is not None]
+        others = [t for t in self.terms() if t.pieces() is None]
+        if len(others) != 1 or not others[0].event_ndim or not linear:
+            return None
+        return composed_prox(Sum(*linear), linear, others[0])
 
     def conjugate(self, y: Tensor) -> Tensor:
         pieces = [t.pieces() for t in self.terms()]
@@ -230,7 +243,7 @@ class Scaled(Regularizer):
         # An infinite slope is a constraint, and stays one at c = 0.
         if isinstance(slope, Tensor):
             return torch.where(slope.isinf(), slope, self.factor.c * slope)
-        return slope if math.isinf(slope) else self.factor.c * slope
+        return slope if abs(slope) == math.inf else self.factor.c * slope
 
 
 def solved_prox(g: Regularizer, v: Tensor, step: Scalar = 1.0) -> Tensor:

@@ -67,7 +67,7 @@ class GroupNorms(Regularizer):
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         lam1, lam2 = self._weights()
-        s, c = _soft(v, step * lam1), step * lam2
+        s, c = v if _is_zero(lam1) else _soft(v, step * lam1), step * lam2
         n = self._norms(s)
         kept = n > c
         factor = torch.where(kept, (n - c) / torch.where(kept, n, 1.0), torch.where(n <= c, 0.0, torch.nan))
@@ -100,6 +100,8 @@ class GroupNorms(Regularizer):
 
         lam1, lam2 = self._weights()
         norms = [cp.norm2(z if self.groups is None else z[list(group)]) for group in self.groups or ((),)]
+        if getattr(lam2, "size", 1) not in (1, len(norms)):
+            raise InputError(f"{self.label}: the conic solver takes one number for λ, not one a group")
         total = cp.sum(cp.multiply(lam2, cp.hstack(norms)))
         return total if _is_zero(lam1) else total + cp.sum(cp.multiply(lam1, cp.abs(z)))
 
@@ -173,4 +175,4 @@ def _soft(v: Tensor, c: Scalar) -> Tensor:
 
 
 def _is_zero(c: Scalar) -> bool:
-    return not isinstance(c, Tensor) and c == 0
+    return isinstance(c, float) and c == 0

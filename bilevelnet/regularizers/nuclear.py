@@ -78,6 +78,7 @@ class Nuclear2x2(Nuclear):
 
     key = "nuclear_2x2"
     event_ndim = 1
+    width = 4
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp

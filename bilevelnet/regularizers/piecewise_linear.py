@@ -197,7 +197,7 @@ def step_slope(slope: Scalar, step: Scalar) -> Scalar:
 
 
 def _infinite(slope: Any) -> bool:
-    return isinstance(slope, (int, float)) and math.isinf(slope)
+    return not isinstance(slope, Tensor) and abs(slope) == math.inf  # math.isinf does not trace
 
 
 def _count(values: Any) -> int:

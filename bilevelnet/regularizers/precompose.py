@@ -76,7 +76,7 @@ class Precomposed(Regularizer):
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
-        return Preimage(self.body.domain, self.linear.image, self.linear.off, self.event_ndim)
+        return Preimage(self.body.domain, self.linear.image, self.event_ndim, self.linear.off)
 
     def value(self, z: Tensor) -> Tensor:
         value = self.body.value(self.linear.image(z))

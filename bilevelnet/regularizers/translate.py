@@ -70,8 +70,8 @@ class Translated(Regularizer):
     def domain(self) -> Any:  # type: ignore[override]
         domain, s = self.body.domain, self.offset.s
         if not isinstance(domain, Interval):
-            return Preimage(domain, lambda z: z - s, self._off, self.event_ndim)
-        lo, hi = (e if not isinstance(e, Tensor) and math.isinf(e) else e + s for e in (domain.lo, domain.hi))
+            return Preimage(domain, lambda z: z - s, self.event_ndim, self._off)
+        lo, hi = (e if not isinstance(e, Tensor) and abs(e) == math.inf else e + s for e in (domain.lo, domain.hi))
         return Interval(lo, hi, domain.closed)
 
     def _off(self, z: Tensor, off: Scalar) -> Tensor:
