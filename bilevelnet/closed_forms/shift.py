@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..regularizers import Regularizer, Simplex
+from ..regularizers import Regularizer, Simplex, Sum
 from .absorb import Absorbed
 
 
@@ -45,8 +45,8 @@ class EuclideanProx:
         if psi.basis != {"linear"} or type(self.term).prox is Regularizer.prox:
             raise InputError(f"no closed form is known for {self.term.label} with φ = {psi.phi.label}")
         if linear and not isinstance(getattr(self.term, "inner", self.term), Simplex):
-            raise InputError(f"no closed form is known for {self.term.label} + {linear[0].label}")
-        _check_linear_on_simplex(linear)
+            self.linear, self.term = [], _joined([*linear, self.term])
+        _check_linear_on_simplex(self.linear)
 
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
         m = self.psi.coefficients()["linear"]
@@ -60,13 +60,17 @@ class RadialProx:
     formula = "prox_g(v)"
 
     def __init__(self, psi: Absorbed, linear: list[Any], coupled: list[Regularizer]):
-        self.psi, self.linear, self.terms = psi, linear, [*linear, *coupled]
-        if not psi.phi.radial or not all(t.homogeneous for t in self.terms) or len(self.terms) != 1 or psi.terms:
-            what = " + ".join(t.label for t in [*psi.terms, *self.terms])
+        terms = [*linear, *coupled]
+        # ‖z‖ is of the event of φ: that of g must be the same, or lie entry by entry in it.
+        event = tuple(range(-psi.phi.event_ndim, 0))
+        suits = all(t.homogeneous and (t.event_ndim == 0 or t.dims == event) for t in terms)
+        if not psi.phi.radial or not suits or psi.terms:
+            what = " + ".join(t.label for t in [*psi.terms, *terms])
             raise InputError(f"no closed form is known for {what} with φ = {psi.phi.label}")
+        self.psi, self.term = psi, _joined(terms)
 
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        u = self.terms[0].prox(v)
+        u = self.term.prox(v)
         return self.psi.phi.grad_conjugate(u), u
 
 
@@ -91,6 +95,14 @@ def _single(coupled: list[Regularizer]) -> Regularizer:
             f"no closed form is known for the sum of {' and '.join(t.label for t in coupled) or 'no term'}"
         )
     return coupled[0]
+
+
+def _joined(terms: list[Any]) -> Regularizer:
+    """The one term, or the sum of several whose proxes compose."""
+    total = terms[0] if len(terms) == 1 else Sum(*terms)
+    if isinstance(total, Sum) and total.event_ndim and total.composed() is None:
+        raise InputError(f"no closed form is known for {total.label}")
+    return total
 
 
 def _check_linear_on_simplex(linear: list[Any]) -> None:
