@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .errors import InputError
+from .values import readable
 
 Number = float | int
 Scalar = Number | Tensor
@@ -82,7 +83,7 @@ class Weight:
             )
         low, high = self.low, self.high
         good = (value >= low if self.closed else value > low) & (value < high) if math.isfinite(low) else value == value
-        if not bool(good.all()):
+        if readable(value) and not bool(good.all()):
             raise InputError(f"{type(piece).__name__}: {self.name} has values outside {self.range}")
 
     def _image(self, raw: Tensor) -> Tensor:

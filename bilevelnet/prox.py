@@ -26,7 +26,10 @@ def bregman_prox(
     dtype and device. Raises InputError for a wrong type or a pair that no solver takes, SolveError as ``on_failure``
     ("raise", "warn", "nan", "ignore") says where an element has no solution.
     """
-    bound = Bound(phi, g, solver, on_failure)
+    if torch.compiler.is_compiling():
+        bound = _kept[keep(phi, g, solver, on_failure)][0]
+    else:
+        bound = Bound(phi, g, solver, on_failure)
     check_point(bound.prox, v)
     return bound.apply(at_least_float32(v), v.dtype, bound.prox.dims)
 
@@ -94,3 +97,15 @@ class Bound:
 
     def _settled(self, z: Tensor, status: Tensor, dims: tuple[int, ...]) -> Tensor:
         return settle(z, worst(status, dims), dims, self.on_failure, self.subject)
+
+
+_kept: dict[int, tuple[Bound, Legendre, Regularizer]] = {}
+
+
+@torch.compiler.assume_constant_result
+def keep(phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str) -> int:
+    """Make the Bound of a pair met inside a trace outside of it, and keep it for the graph that names it."""
+    key = hash((id(phi), id(g), solver, on_failure))
+    if key not in _kept:
+        _kept[key] = (Bound(phi, g, solver, on_failure), phi, g)
+    return key

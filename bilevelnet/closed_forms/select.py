@@ -61,7 +61,7 @@ class Select:
 
     def _level_of_number(self, t: Scalar) -> float:
         domain = self.psi.domain
-        on_end = not self.psi.phi.steep and math.isfinite(t) and t in (domain.lo, domain.hi)
+        on_end = not self.psi.phi.steep and abs(t) != math.inf and t in (domain.lo, domain.hi)
         if (t <= domain.lo or t >= domain.hi) and not on_end:
             return -math.inf if t <= domain.lo else math.inf
         level = float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))

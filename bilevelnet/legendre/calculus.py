@@ -46,9 +46,11 @@ class Transformed(Legendre):
 
     @property
     def label(self) -> str:
-        moved = "" if self._plain else f"((z − {_name(self.shift)})/{_name(self.scale)})"
+        z = "z" if _is(self.shift, 0.0) else f"(z − {_name(self.shift)})".replace("− -", "+ ")
+        moved = z if _is(self.scale, 1.0) else f"{z}/{_name(self.scale)}"
         weight = "" if _is(self.weight, 1.0) else f"{_name(self.weight)} "
-        return f"{weight}{self.phi.label}{moved}"
+        inner = f"({self.phi.label})" if " + " in self.phi.label else self.phi.label
+        return f"{weight}{inner}" + ("" if self._plain else f"({moved})".replace("((", "(").replace("))", ")"))
 
     @property
     def _plain(self) -> bool:
@@ -235,8 +237,10 @@ def _is(x: Scalar, value: float) -> bool:
 
 
 def _infinite(x: Scalar) -> bool:
-    return not isinstance(x, Tensor) and math.isinf(x)
+    return not isinstance(x, Tensor) and abs(x) == math.inf
 
 
 def _name(x: Scalar) -> str:
-    return "tensor" if isinstance(x, torch.Tensor) and x.numel() > 1 else f"{float(x):g}"
+    if isinstance(x, Tensor):
+        return "tensor" if x.numel() > 1 else f"{x.item():.4g}"
+    return f"{x:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -21,8 +22,8 @@ VERSIONS = ("bregman", "standard")
 class BregmanMLP(Chain):
     """Layers of widths d_0 → d_1 → … with one (φ, g), ρ = ∇φ*; g = 0 unless given.
 
-    version "bregman": z⁺ = ρ(ρ⁻¹(z⁻) + W z⁻ + b), "standard": z⁺ = ρ(W z⁻ + b), both with ρ replaced by prox^φ_g where g ≠ 0.
-    Where widths differ, the Bregman residual is L ρ⁻¹(z⁻), L a learned linear map of the dual that starts as the
+    version "bregman": z⁺ = ρ(ρ⁻¹(z⁻) + W z⁻ + b), "standard": z⁺ = ρ(W z⁻ + b), both with ρ replaced by
+    prox^φ_g where g ≠ 0. Where widths differ, the Bregman residual is L ρ⁻¹(z⁻), L a learned linear map of the dual that starts as the
     identity padded with zeros. init "random": as torch.nn.Linear; "zero": W = 0 and b = 0, the identity map.
     Raises InputError for fewer than two widths or an unknown version or init.
     """
@@ -43,7 +44,7 @@ class BregmanMLP(Chain):
         if init not in ("random", "zero"):
             raise InputError(f"unknown init {init!r}; known: random, zero")
         layers = []
-        for d_in, d_out in zip(widths, widths[1:], strict=False):
+        for d_in, d_out in pairwise(widths):
             reference = Zero() if version == "standard" else None if d_in == d_out else Dual(_padding(d_in, d_out))
             coupling = Bilinear(d_in, d_out)
             if init == "zero":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -35,9 +34,4 @@ class BilevelNetwork(nn.Module):
 
     def representations(self, z0: Tensor) -> list[Tensor]:
         """z after every layer, the input first."""
-        points, u = [z0], None
-        layers: list[Any] = list(self.chain)
-        for layer in layers:
-            u, z = Chain(layer, space="primal" if u is None else "dual")(z0 if u is None else u, return_dual=True)
-            points.append(z)
-        return points
+        return [z0, *(self.chain[: k + 1](z0) for k in range(len(self.chain)))]

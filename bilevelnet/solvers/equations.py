@@ -183,7 +183,7 @@ class NormEquation(Equation):
     def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
         """z = 0, where 0 is in int dom φ: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
         zero = torch.zeros_like(v)
-        if not bool(phi.domain.interior(torch.zeros(()))):
+        if phi.domain.constant and not phi.domain.holds(0.0, 0.0):
             return None
         u = phi.grad(zero)
         ends = [t.derivatives(zero) for t in separable]
@@ -191,7 +191,8 @@ class NormEquation(Equation):
         low, high = sum(e[0] for e in ends) - lam1, sum(e[1] for e in ends) + lam1
         y = v - u
         gap = torch.where(y < low, low - y, torch.where(y > high, y - high, 0.0))
-        return self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2, zero, u
+        rests = self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2
+        return rests & phi.domain.interior(zero).all(self.dim, keepdim=True), zero, u
 
     def _dual_norm(self, gap: Tensor) -> Tensor:
         return norm(gap, (self.dim,))

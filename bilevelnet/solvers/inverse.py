@@ -52,7 +52,8 @@ class Family:
             z, dz = chart(domain, x)
             grad, slope = phi.grad(z), sum(t.grad(z) for t in terms)
             curvature = phi.hessian(z) + sum(t.hessian(z) for t in terms)
-            return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w
+            rounded = curvature * _origin(domain, x).abs()  # z itself is right to eps of where the chart starts
+            return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w + rounded
 
         return (in_dual, w) if self.in_dual else (in_chart, torch.zeros_like(w))
 
@@ -143,16 +144,27 @@ class Inverse:
 def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
     """(z, dz/dx) for x ∈ ℝ: z itself, the distance to the one end as e^x, or the sigmoid between two ends."""
     lo, hi = domain.lo, domain.hi
-    below, above = (isinstance(e, Tensor) or math.isfinite(e) for e in (lo, hi))
+    below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
     if below and above:
         up, down = torch.sigmoid(x), torch.sigmoid(-x)
-        # From the nearer end, so that a gap of a few ulp keeps its digits.
-        return torch.where(x < 0, lo + (hi - lo) * up, hi - (hi - lo) * down), (hi - lo) * up * down
+        # From the nearer end, so that a gap of a few ulp keeps its digits; and about the middle, for those of z near 0.
+        outer = torch.where(x < 0, lo + (hi - lo) * up, hi - (hi - lo) * down)
+        inner = (lo + hi) / 2 + (hi - lo) / 2 * torch.tanh(x / 2)
+        return torch.where(x.abs() < 1, inner, outer), (hi - lo) * up * down
     if below:
         return lo + x.exp(), x.exp()
     if above:
         return hi - (-x).exp(), (-x).exp()
     return x, torch.ones_like(x)
+
+
+def _origin(domain: Interval, x: Tensor) -> Tensor:
+    """The point from which ``chart`` measures z."""
+    lo, hi = domain.lo, domain.hi
+    below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
+    if below and above:
+        return torch.where(x.abs() < 1, (lo + hi) / 2, torch.where(x < 0, lo, hi)).to(x.dtype)
+    return torch.zeros_like(x) + (lo if below else hi if above else 0.0)
 
 
 def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
