@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..legendre import Elu, Energy, FermiDirac, LeakyRelu, LogDet, Power, Softsign, VonNeumann
-from ..numerics import expm1_linear_root
+from ..numerics import expm1, expm1_linear_root, root_of_square_plus
 from ..regularizers import Huber, NegEntropy, PsdTrace, SquaredL2
 from .absorb import known
 
@@ -27,13 +27,13 @@ def softsign_squared_l2(phi: Softsign, h: Any, v: Tensor) -> Tensor:
     """λs² − (1 + λ + s_v)s + s_v = 0 in s = |z|, s_v = |v|: z = 2v/(1 + λ + s_v + √((1 + s_v − λ)² + 4λ))."""
     size = torch.where(v < 0, -v, v)
     side = 1 + size - h.lam
-    return 2 * v / (1 + h.lam + size + _root_of_square_plus(side, 4 * h.lam))
+    return 2 * v / (1 + h.lam + size + root_of_square_plus(side, 4 * h.lam))
 
 
 @known(Elu, SquaredL2, "Wright omega")
 def elu_squared_l2(phi: Elu, h: Any, v: Tensor) -> Tensor:
     """z = v/(1 + λ) for v ≥ 0; else z = α(e^t − 1) with t + λα(e^t − 1) = v, a Wright omega."""
-    below = phi.alpha * expm1_linear_root(torch.where(v < 0, v, 0.0), h.lam * phi.alpha).expm1()
+    below = phi.alpha * expm1(expm1_linear_root(torch.where(v < 0, v, 0.0), h.lam * phi.alpha))
     return torch.where(v < 0, below, v / (1 + h.lam))
 
 
@@ -50,7 +50,7 @@ def cubic_power_squared_l2(phi: Power, h: Any, v: Tensor) -> Tensor:
     lam = torch.as_tensor(h.lam, dtype=v.dtype, device=v.device)
     plain = (size == 0) & (lam == 0)
     safe = torch.where(plain, 1.0, size)
-    root = _root_of_square_plus(lam, 4 * safe)
+    root = root_of_square_plus(lam, 4 * safe)
     return torch.where(plain, phi.grad_conjugate(v), 2 * torch.where(v < 0, -safe, safe) / (lam + root))
 
 
@@ -83,14 +83,6 @@ def _shifted(phi: Any, h: Any, v: Tensor) -> Tensor:
 def spectral_psd_trace(phi: VonNeumann | LogDet, h: Any, v: Tensor) -> Tensor:
     """∇h = λI, and Z ⪰ 0 holds in dom φ: Z = ∇φ*(V − λI)."""
     return phi.grad_conjugate(_shifted(phi, h, v))
-
-
-def _root_of_square_plus(a: Tensor, p: Any) -> Tensor:
-    """√(a² + p) for p ≥ 0, positive together with a²; a² does not overflow."""
-    big = a.abs() > 1
-    far = torch.where(big, a, 1.0)
-    near = torch.where(big, 1.0, a)
-    return torch.where(big, far.abs() * (1 + p / far / far).sqrt(), (near * near + p).sqrt())
 
 
 def _is_one(weight: Any) -> bool:

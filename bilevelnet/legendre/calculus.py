@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..domains import Interval, Preimage
@@ -46,11 +45,12 @@ class Transformed(Legendre):
 
     @property
     def label(self) -> str:
-        z = "z" if _is(self.shift, 0.0) else f"(z − {_name(self.shift)})".replace("− -", "+ ")
-        moved = z if _is(self.scale, 1.0) else f"{z}/{_name(self.scale)}"
+        z = "z" if _is(self.shift, 0.0) else f"z − {_name(self.shift)}".replace("− -", "+ ")
+        if not _is(self.scale, 1.0):
+            z = f"{z if z == 'z' else f'({z})'}/{_name(self.scale)}"
         weight = "" if _is(self.weight, 1.0) else f"{_name(self.weight)} "
-        inner = f"({self.phi.label})" if " + " in self.phi.label else self.phi.label
-        return f"{weight}{inner}" + ("" if self._plain else f"({moved})".replace("((", "(").replace("))", ")"))
+        inner = f"({self.phi.label})" if isinstance(self.phi, Total) else self.phi.label
+        return f"{weight}{inner}" + ("" if self._plain else f"({z})")
 
     @property
     def _plain(self) -> bool:

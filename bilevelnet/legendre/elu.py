@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..domains import Interval
-from ..numerics import expm1_minus, log1p_minus
+from ..numerics import expm1, expm1_minus, log1p_minus
 from ..piece import Scalar, Weight
 from .base import Separable
 
@@ -38,7 +39,9 @@ class Elu(Separable):
         return torch.where(z < 0, (_negative(z) / self.alpha).log1p(), z)
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
-        return torch.where(u < 0, self.alpha * _negative(u).expm1(), u)
+        if isinstance(self.alpha, float):
+            return functional.elu(u, self.alpha)
+        return torch.where(u < 0, self.alpha * expm1(_negative(u)), u)
 
     def conjugate(self, u: Tensor) -> Tensor:
         return torch.where(u < 0, self.alpha * expm1_minus(_negative(u)), u**2 / 2)

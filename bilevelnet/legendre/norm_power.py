@@ -15,7 +15,7 @@ from .base import Legendre
 class NormPower(Legendre):
     """φ(z) = ‖z‖^p/p on ℝⁿ, p > 1; with 1/p + 1/q = 1: ∇φ = z‖z‖^{p−2}, ∇φ* = u‖u‖^{q−2}, φ* = ‖u‖^q/q.
 
-    σ is 1 for p = 2, else 0. At 0 the slope of ∇φ is infinite for p < 2, that of ∇φ* for p > 2; the largest number
+    σ is 1 for p = 2, else 0. At 0 the slope of ∇φ is infinite for p < 2, that of ∇φ* for p > 2; √max of the dtype
     stands for it. Raises InputError unless p > 1.
     """
 

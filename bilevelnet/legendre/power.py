@@ -15,7 +15,7 @@ from .base import Separable
 class Power(Separable):
     """φ(z) = |z|^p/p on ℝ, p > 1; with 1/p + 1/q = 1: ∇φ = sign(z)|z|^{p−1}, ∇φ* = sign(u)|u|^{q−1}, φ* = |u|^q/q.
 
-    σ is 1 for p = 2, else 0. At 0 the slope of ∇φ is infinite for p < 2, that of ∇φ* for p > 2; the largest number
+    σ is 1 for p = 2, else 0. At 0 the slope of ∇φ is infinite for p < 2, that of ∇φ* for p > 2; √max of the dtype
     stands for it. Raises InputError unless p > 1.
     """
 

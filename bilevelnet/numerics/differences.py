@@ -23,6 +23,12 @@ def log1p_minus(x: Tensor) -> Tensor:
     return torch.where(near, t * (2 * square * (series + 1 / 3) - small), x.log1p() - x)
 
 
+def expm1(x: Tensor) -> Tensor:
+    """e^x − 1, with the derivative e^x to its last digit: that of torch.expm1 is its own value + 1."""
+    far = x < -1
+    return torch.where(far, torch.where(far, x, 0.0).exp() - 1, torch.where(far, 0.0, x).expm1())
+
+
 def expm1_minus(x: Tensor) -> Tensor:
     """e^x − 1 − x."""
     near = x.abs() < 1

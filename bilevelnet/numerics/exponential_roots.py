@@ -26,6 +26,9 @@ def exp_linear_root(v: Tensor, k: Scalar, m: Scalar) -> Tensor:
     z = torch.where(alone, (fixed / k0).log(), z)
     inner = z.isfinite()
     start = torch.where(inner, z, 0.0)
+    # Near 0 a Newton step on k(e^z − 1) + m z = v − k gives the digits that the terms of z had cancelled.
+    step = (k0 * start.expm1() + (m0 * start - (fixed - k0))) / (k0 * start.exp() + m0)
+    start = torch.where((start.abs() < 1) & inner, start - step, start)
     root = attach(lambda t: k * t.exp() + m * t - v, start, k0 * start.exp() + m0)
     return torch.where(inner, root, z)
 

@@ -13,8 +13,8 @@ Scalar = float | Tensor
 def signed_power(x: Tensor, e: Scalar) -> Tensor:
     """sign(x)|x|^e for e > 0.
 
-    Its slope at 0 is 0 for e > 1, 1 for e = 1, and infinite for e < 1: there the largest number stands for it, so that
-    0 times it, as where a kink of g holds x at 0, is 0.
+    Its slope at 0 is 0 for e > 1, 1 for e = 1, and infinite for e < 1: there √max, of the dtype's largest number, stands
+    for it, so that 0 times it, as where a kink of g holds x at 0, is 0.
     """
     size = torch.where(x < 0, -x, x)
     inner = size > 0
@@ -33,6 +33,15 @@ def radial_power(x: Tensor, e: Scalar) -> Tensor:
     return torch.where(inner, power, _slope_at_zero(x, e) * x)
 
 
+def root_of_square_plus(a: Tensor, p: Scalar) -> Tensor:
+    """√(a² + p) for p ≥ 0, not both 0: a² does not overflow, and neither form's derivative cancels where it is used."""
+    p = torch.as_tensor(p, dtype=a.dtype, device=a.device)
+    size = torch.where(a < 0, -a, a)
+    big = (size > 1) & (size > p / size)
+    far, near = torch.where(big, size, 1.0), torch.where(big, 1.0, size)
+    return torch.where(big, far * (1 + torch.where(big, p, 0.0) / far / far).sqrt(), (near * near + p).sqrt())
+
+
 def norm_with_one(x: Tensor) -> Tensor:
     """√(1 + ‖x‖²) along the last dimension (kept), smooth at 0 and right where the squares would overflow."""
     largest = x.detach().abs().amax(-1, keepdim=True)
@@ -41,7 +50,8 @@ def norm_with_one(x: Tensor) -> Tensor:
 
 
 def _slope_at_zero(x: Tensor, e: Scalar) -> Scalar:
-    most = torch.finfo(x.dtype).max
+    most = torch.finfo(x.dtype).max ** 0.5
     if isinstance(e, Tensor):
-        return torch.where(e > 1, 0.0, torch.where(e == 1, 1.0, most)).detach()
+        e = e.detach().to(x.dtype)
+        return torch.where(e > 1, 0.0, torch.where(e == 1, torch.ones_like(e), most))
     return 0.0 if e > 1 else 1.0 if e == 1 else most

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .attach import attach
+from .powers import root_of_square_plus
 
 Scalar = float | Tensor
 
@@ -20,7 +21,7 @@ def wright_omega(x: Tensor) -> Tensor:
     inner = (omega > 0) & omega.isfinite()
     safe = torch.where(inner, omega, 1.0)
     root = attach(lambda y: y + y.exp() - x, safe.log(), 1 + safe)  # y = log ω
-    return torch.where(inner, omega * (root - root.detach()).exp(), omega)
+    return torch.where(inner, safe * (root - root.detach()).exp(), omega)
 
 
 def _omega(x: Tensor) -> Tensor:
@@ -43,18 +44,34 @@ def log_linear_root(v: Tensor, m: Scalar, s: Scalar = 1.0) -> Tensor:
 
     With ω = ω(v/s + log(m/s)): z = ω s/m, or exp(v/s − ω) where ω < 1, which also serves m = 0.
     """
+    z, _, move, inner = _log_linear(v, m, s)
+    return torch.where(inner, torch.where(inner, z, 1.0) * move.exp(), z)
+
+
+def log_reciprocal_root(v: Tensor, s: Scalar, k: Scalar) -> Tensor:
+    """z > 0 with s log z − k/z = v, for s, k ≥ 0: 1/z solves s log y + k y = −v, and need not be formed."""
+    _, z, move, inner = _log_linear(-v, k, s)
+    inner = inner & z.isfinite()
+    return torch.where(inner, torch.where(inner, z, 1.0) * (-move).exp(), z)
+
+
+def _log_linear(v: Tensor, m: Scalar, s: Scalar) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """z, 1/z, the derivatives of log z on a tensor of zeros, and where they hold (z neither 0 nor ∞)."""
     m = torch.as_tensor(m, dtype=v.dtype, device=v.device)
     s = torch.as_tensor(s, dtype=v.dtype, device=v.device)
     fixed, m0, s0 = v.detach(), m.detach(), s.detach()
     unit = torch.where(s0 > 0, s0, 1.0)
     omega = _omega(fixed / unit + (m0 / unit).log())
-    z = torch.where(omega > 1, omega * unit / m0, (fixed / unit - omega).exp())
+    rest = fixed / unit - omega
+    z = torch.where(omega > 1, omega * unit / m0, rest.exp())
+    reciprocal = torch.where(omega > 1, m0 / unit / omega, (-rest).exp())
     z = torch.where(s0 > 0, z, fixed.clamp(min=0) / m0)
+    reciprocal = torch.where(s0 > 0, reciprocal, 1 / z)
     # Derivatives in y = log z, where the slope s + m z is positive; z exp(y − stop(y)) keeps the digits of z.
     inner = (z > 0) & z.isfinite()
     safe = torch.where(inner, z, 1.0)
     y = attach(lambda y: s * y + m * y.exp() - v, safe.log(), s0 + m0 * safe)
-    return torch.where(inner, z * (y - y.detach()).exp(), z)
+    return z, reciprocal, y - y.detach(), inner
 
 
 def quadratic_root(v: Tensor, m: Scalar, k: Scalar) -> Tensor:
@@ -65,11 +82,7 @@ def quadratic_root(v: Tensor, m: Scalar, k: Scalar) -> Tensor:
     product = 4 * m * k
     up = v >= 0
     size = torch.where(up, v, -v)  # |v| with the derivative 1 at 0, where abs has 0
-    # √(v² + p) as |v| √(1 + p/v²) once |v| > 1, where v² might overflow.
-    big = size > 1
-    safe = torch.where(big, size, 1.0)
-    small = torch.where(big, 1.0, size)
-    root = torch.where(big, safe * (1 + product / safe / safe).sqrt(), (small * small + product).sqrt())
-    above = (size + root) / (2 * m)
+    root = root_of_square_plus(size, product)
+    above = (size + root) / torch.where(up, 2 * torch.as_tensor(m, dtype=v.dtype, device=v.device), 1.0)
     below = 2 * k / torch.where(up, 1.0, size + root)
     return torch.where(up, above, below)
