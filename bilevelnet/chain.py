@@ -46,7 +46,7 @@ class Chain(nn.Sequential):
 
     def __getitem__(self, index: Any) -> Any:
         """A layer, or for a slice the chain of those layers (they are shared, not copied)."""
-        layers = list(self._modules.values())
+        layers: list[Any] = list(self._modules.values())
         if not isinstance(index, slice):
             return layers[index]
         start = index.indices(len(layers))[0]

@@ -64,12 +64,15 @@ class BilevelLayer(nn.Module):
         z = self.bound.apply(v, z_prev.dtype, self.dims)
         return z if outside is None else settle(z, outside, self.dims, self.bound.on_failure, "z⁻")
 
-    def solve(self, z_prev: Tensor) -> Solution:
-        """The layer's Solution: z, dual, status, residual, error bound. An element is one sample."""
+    def solve(self, z_prev: Tensor, init: Solution | Tensor | None = None) -> Solution:
+        """The layer's Solution: z, dual, status, residual, error bound. An element is one sample.
+
+        ``init``: the Solution of a nearby problem, or its z, from which an iterative solver starts.
+        """
         self.check_input(z_prev)
         outside = self.domain_status(z_prev, self.bound.on_failure)
         v = self.problem.dual_point(z_prev, None, z_prev.dtype)
-        solution = self.bound.solve(v, z_prev.dtype, self.dims)
+        solution = self.bound.solve(v, z_prev.dtype, self.dims, init)
         if outside is not None:
             solution.z = settle(solution.z, outside, self.dims, self.bound.on_failure, "z⁻")
             solution.status = torch.maximum(solution.status, outside.reshape(solution.status.shape))

@@ -28,7 +28,8 @@ class Map:
     direct = False
     whole = False
 
-    def solve(self, v: Tensor) -> Outcome:
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+        """The Outcome at v; ``init`` is a pair (z, u) near it, from which a search starts."""
         raise NotImplementedError
 
     def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -35,12 +35,20 @@ def bregman_prox(
 
 
 def solve_prox(
-    phi: Legendre, g: Regularizer, v: Tensor, solver: str | Solver = "auto", on_failure: str = "raise"
+    phi: Legendre,
+    g: Regularizer,
+    v: Tensor,
+    solver: str | Solver = "auto",
+    on_failure: str = "raise",
+    init: Solution | Tensor | None = None,
 ) -> Solution:
-    """bregman_prox with everything known about the answer, as a ``Solution``."""
+    """bregman_prox with everything known about the answer, as a ``Solution``.
+
+    ``init``: the Solution of a nearby problem, or its z, from which an iterative solver starts.
+    """
     bound = Bound(phi, g, solver, on_failure)
     check_point(bound.prox, v)
-    return bound.solve(at_least_float32(v), v.dtype, bound.prox.dims)
+    return bound.solve(at_least_float32(v), v.dtype, bound.prox.dims, init)
 
 
 def check_point(prox: Prox, v: Tensor) -> None:
@@ -71,9 +79,11 @@ class Bound:
                 z = self._settled(z, self.map.status(v), dims)
         return z if z.dtype is dtype else z.to(dtype)
 
-    def solve(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Solution:
+    def solve(
+        self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...], init: Solution | Tensor | None = None
+    ) -> Solution:
         """The whole Solution, after the policy."""
-        z, u, status, iterations, multipliers = self.map.solve(v)
+        z, u, status, iterations, multipliers = self.map.solve(v, self._near(init, v))
         if isinstance(iterations, Tensor) and readable(iterations):
             iterations = int(iterations)
         with torch.no_grad():
@@ -85,6 +95,15 @@ class Bound:
         bound = self.prox.error_bound(residual)
         status = squeeze(status, dims)
         return Solution(z.to(dtype), u, status, residual, bound, iterations, self.map.name, multipliers)
+
+    def _near(self, init: Solution | Tensor | None, v: Tensor) -> tuple[Tensor, Tensor] | None:
+        if init is None:
+            return None
+        z, u = (init.z, init.dual) if isinstance(init, Solution) else (init, None)
+        if z.shape != v.shape:
+            raise InputError(f"init has shape {tuple(z.shape)}, the problem {tuple(v.shape)}")
+        z = z.detach().to(v.dtype)
+        return z, (self.prox.phi.grad(z) if u is None else u).detach().to(v.dtype)
 
     def sound(self, v: Tensor) -> bool:
         """Whether one look at v tells that every element has a solution, or nobody asked."""

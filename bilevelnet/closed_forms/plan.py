@@ -49,7 +49,7 @@ class ClosedFormMap(Map):
         z, w = self._point(v)
         return z if self.coupled else self.select.snap(w, z)
 
-    def solve(self, v: Tensor) -> Outcome:
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         z, w = self._point(v)
         return Outcome(self.select.snap(w, z), self.psi.dual(w, z), self.status(v), 0, {})
 

@@ -23,7 +23,7 @@ class Select:
     tensor are computed once. Where φ is not steep the ends of its domain are constraints, and so are knots too.
     """
 
-    def __init__(self, psi: Absorbed, terms: list[Any]):
+    def __init__(self, psi: Any, terms: list[Any]):
         terms = terms if psi.phi.steep else [*terms, DomainEnds(psi.phi)]
         self.psi, self.terms = psi, terms
         knots = [t for term in terms for t in term.pieces()[0]]

@@ -25,77 +25,68 @@ BLOCK = 16384  # entries that stay in the cache through an iteration
 
 
 def register(family: Any) -> int:
-    """A handle for ``family``, which must have ``function(w, tensors) -> (f, start)``; it is held weakly."""
+    """A handle for ``family``, which must have ``function(w, tensors) -> f``; it is held weakly."""
     handle = next(_handles)
     _families[handle] = family
     return handle
 
 
 def search(
-    w: Tensor, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float, dims: tuple[int, ...] = ()
+    w: Tensor, start: Tensor, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, code, iterations) without derivatives: x for each entry of w, or one over its last dimensions ``dims`` (kept)."""
+    """(x, code, iterations) from ``start``, without derivatives: as many unknowns as ``start`` has entries."""
     fixed = [t.detach() for t in tensors]
-    return torch.ops.bilevelnet.search(w.detach(), fixed, [False] * len(fixed), handle, max_iter, tol, list(dims))
+    return torch.ops.bilevelnet.search(w.detach(), start.detach(), fixed, [False] * len(fixed), handle, max_iter, tol)
 
 
 def _search(
-    w: Tensor, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float, dims: list[int]
+    w: Tensor, start: Tensor, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    family = _families[handle]
     guard = torch._C._ForceDispatchKeyGuard(*_KEYS)
     with guard, torch.inference_mode(False), torch.no_grad():
-        w, tensors = w.clone(), [t.clone() if t.is_inference() else t for t in tensors]
-        found = _blocks(family, w, tensors, batched, max_iter, tol, dims)
+        # A clone of an inference tensor is an ordinary one.
+        tensors = [t.clone() if t.is_inference() else t for t in tensors]
+        found = _found(_families[handle], w.clone(), start.clone(), tensors, batched, max_iter, tol)
     return found.x, found.code, torch.tensor(found.iterations)
 
 
-def _blocks(
-    family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float, dims: list[int]
+def _found(
+    family: Any, w: Tensor, start: Tensor, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float
 ) -> Found:
     if not w.numel():
-        x = w.new_empty(_shape(w, dims))
-        return Found(x, torch.zeros(x.shape, dtype=torch.int8, device=w.device), 0)
+        return Found(start, torch.zeros_like(start, dtype=torch.int8), 0)
     if any(batched):
-        f, start = _vmapped(family, w, tensors, batched)
-        return bracketed_root(f, start, max_iter, tol)
-    if dims or w.is_cuda or w.numel() <= BLOCK or any(t.numel() > 1 for t in tensors):
-        f, start = family.function(w, tensors)
-        return bracketed_root(f, start, max_iter, tol)
-    parts = [bracketed_root(*family.function(block, tensors), max_iter, tol) for block in w.reshape(-1).split(BLOCK)]
-    x, code = (torch.cat([p[i] for p in parts]).reshape(w.shape) for i in (0, 1))
-    return Found(x, code, max(p.iterations for p in parts))
+        return bracketed_root(_vmapped(family, w, tensors, batched), start, max_iter, tol)
+    entrywise = start.shape == w.shape and not any(t.numel() > 1 for t in tensors)
+    if w.is_cuda or w.numel() <= BLOCK or not entrywise:
+        return bracketed_root(family.function(w, tensors), start, max_iter, tol)
+    blocks = zip(w.reshape(-1).split(BLOCK), start.reshape(-1).split(BLOCK), strict=True)
+    parts = [bracketed_root(family.function(block, tensors), x, max_iter, tol) for block, x in blocks]
+    x, code = torch.cat([p.x for p in parts]), torch.cat([p.code for p in parts])
+    return Found(x.reshape(w.shape), code.reshape(w.shape), max(p.iterations for p in parts))
 
 
-def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool]) -> tuple[Function, Tensor]:
+def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool]) -> Function:
     # One batch dimension in front, of w and of some tensors; a piece sees one sample's tensors, whatever their shape.
     dims = [0 if b else None for b in batched]
 
     def one(x: Tensor, w: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        return family.function(w, tensors)[0](x)
+        return family.function(w, tensors)(x)
 
-    start = torch.func.vmap(lambda w, tensors: family.function(w, tensors)[1], (0, dims))(w, tensors)
-    return lambda x: torch.func.vmap(one, (0, 0, dims))(x, w, tensors), start
-
-
-def _shape(w: Tensor, dims: list[int]) -> list[int]:
-    return [1 if d - w.ndim in dims else n for d, n in enumerate(w.shape)]
+    return lambda x: torch.func.vmap(one, (0, 0, dims))(x, w, tensors)
 
 
-def _fake(
-    w: Tensor, tensors: Any, batched: Any, handle: int, max_iter: int, tol: float, dims: list[int]
-) -> tuple[Tensor, ...]:
-    shape = _shape(w, dims)
-    return w.new_empty(shape), w.new_empty(shape, dtype=torch.int8), torch.empty((), dtype=torch.int64)
+def _fake(w: Tensor, start: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return torch.empty_like(start), torch.empty_like(start, dtype=torch.int8), torch.empty((), dtype=torch.int64)
 
 
-def _vmap(info: Any, axes: Any, w: Any, tensors: Any, batched: Any, *rest: Any) -> Any:
+def _vmap(info: Any, axes: Any, w: Any, start: Any, tensors: Any, batched: Any, *rest: Any) -> Any:
     n = info.batch_size
-    w = w.expand(n, *w.shape) if axes[0] is None else w.movedim(axes[0], 0)
-    fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, axes[1], strict=True)]
-    new = [d is not None for d in axes[1]]
+    w, start = (t.expand(n, *t.shape) if d is None else t.movedim(d, 0) for t, d in ((w, axes[0]), (start, axes[1])))
+    fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, axes[2], strict=True)]
+    new = [d is not None for d in axes[2]]
     if not any(batched):
-        x, code, k = torch.ops.bilevelnet.search(w, fronts, new, *rest)
+        x, code, k = torch.ops.bilevelnet.search(w, start, fronts, new, *rest)
         return (x, code, k), (0, 0, None)
     # A second batch dimension is folded into the first.
     m = w.shape[1]
@@ -107,13 +98,13 @@ def _vmap(info: Any, axes: Any, w: Any, tensors: Any, batched: Any, *rest: Any) 
             t = t.reshape(n * m, *t.shape[2:])
         folded.append(t)
     flags = [a or b for a, b in zip(new, batched, strict=True)]
-    x, code, k = torch.ops.bilevelnet.search(w.reshape(n * m, *w.shape[2:]), folded, flags, *rest)
+    x, code, k = torch.ops.bilevelnet.search(w.flatten(0, 1), start.flatten(0, 1), folded, flags, *rest)
     return (x.unflatten(0, (n, m)), code.unflatten(0, (n, m)), k), (0, 0, None)
 
 
 _library = torch.library.Library("bilevelnet", "FRAGMENT")
 _library.define(
-    "search(Tensor w, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol, int[] dims)"
+    "search(Tensor w, Tensor start, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol)"
     " -> (Tensor, Tensor, Tensor)"
 )
 _library.impl("search", _search, "CompositeExplicitAutograd")

@@ -82,7 +82,7 @@ class ConicMap(Map):
         args = {"solve_method": self.solver.method}
         return CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args), weights
 
-    def solve(self, v: Tensor) -> Outcome:
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         n = v.shape[-1] if v.ndim else 1
         if v.numel() == 0:
             return Outcome(v.clone(), v.clone(), torch.zeros(v.shape, dtype=torch.int8, device=v.device), 0, {})

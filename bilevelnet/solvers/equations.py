@@ -72,6 +72,10 @@ class Equation:
     def start(self, phi: Legendre, v: Tensor) -> Tensor:
         return torch.zeros_like(v.sum(self.dim, keepdim=True))
 
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """x at a point (z, u) near the solution."""
+        raise NotImplementedError
+
     def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
         """(mask, z, u) where no multiplier is needed; None where one always is. ``free()`` is (z, u) without the term."""
         return None
@@ -120,6 +124,13 @@ class Linear(Equation):
         top = v.amax(self.dim, keepdim=True)
         return torch.where(top.isfinite() & level.isfinite(), top - torch.where(level.isfinite(), level, 0.0), 0.0)
 
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        # v − u = s a where no bound is active; the largest |a z| is the least likely to rest on one.
+        a = self.coefficients(v)
+        size = torch.where(keep & (v - u).isfinite(), (a * z).abs(), -1.0)
+        best = size.argmax(self.dim, keepdim=True)
+        return ((v - u) / a).gather(self.dim, best)
+
 
 class L1BallEquation(Equation):
     """‖z‖₁ = r: g gains s|z|, and r − ‖z‖₁ increases with s."""
@@ -145,6 +156,9 @@ class L1BallEquation(Equation):
         z, u = free()
         return self._size(z) <= self.constraint.radius, z, u
 
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return torch.where(keep, (v - u).abs(), 0.0).amax(self.dim, keepdim=True).log()
+
 
 class L2BallEquation(L1BallEquation):
     """‖z‖₂ = r: g gains (s/2) z², and r − ‖z‖₂ increases with s."""
@@ -154,6 +168,9 @@ class L2BallEquation(L1BallEquation):
 
     def _size(self, z: Tensor) -> Tensor:
         return norm(z, (self.dim,))
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return (norm(v - u, (self.dim,)) / norm(z, (self.dim,))).log()
 
 
 class NormEquation(Equation):
@@ -196,6 +213,9 @@ class NormEquation(Equation):
 
     def _dual_norm(self, gap: Tensor) -> Tensor:
         return norm(gap, (self.dim,))
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return norm(torch.where(keep, z, 0.0), (self.dim,)).log()
 
 
 class GroupEquation(NormEquation):
@@ -255,6 +275,9 @@ class LinfEquation(NormEquation):
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         terms = torch.where((v - u).isfinite(), (v - u).abs(), torch.inf)
         return self.term.lam - self._sum(terms), self.term.lam + self._sum(terms)
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return z.abs().amax(self.dim, keepdim=True).log()
 
     def _dual_norm(self, gap: Tensor) -> Tensor:
         return self._sum(gap.abs())

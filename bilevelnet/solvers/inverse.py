@@ -36,8 +36,8 @@ class Family:
         self.twin = Twin([phi, *terms])
         self.in_dual = _in_dual(phi, terms)
 
-    def function(self, w: Tensor, tensors: list[Tensor]) -> tuple[Function, Tensor]:
-        """f with the value, slope and size of ∇ψ(z(x)) − w, and where to start."""
+    def function(self, w: Tensor, tensors: list[Tensor]) -> Function:
+        """x ↦ the value, slope and size of ∇ψ(z(x)) − w."""
         self.twin.load(tensors)
         phi, *terms = self.twin.pieces
         domain, size_w = _common_domain(phi, terms), w.abs()
@@ -55,7 +55,7 @@ class Family:
             rounded = curvature * _origin(domain, x).abs()  # z itself is right to eps of where the chart starts
             return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w + rounded
 
-        return (in_dual, w) if self.in_dual else (in_chart, torch.zeros_like(w))
+        return in_dual if self.in_dual else in_chart
 
 
 class Inverse:
@@ -98,10 +98,15 @@ class Inverse:
     def inverse(self, w: Tensor) -> Tensor:
         return self.point(w).z
 
-    def point(self, w: Tensor) -> Point:
-        """The solution of ∇ψ(z) = w."""
+    def point(self, w: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Point:
+        """The solution of ∇ψ(z) = w; ``init``: (z, u) to start from."""
+        if init is None:
+            start = w if self.in_dual else torch.zeros_like(w)
+        else:
+            start = init[1] if self.in_dual else unchart(_common_domain(self.phi, self.terms), init[0])
+            start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
-        x, code, iterations = search(w, tensors, self._handle(), self.max_iter, self.tol)
+        x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, CONVERGED))
         z, u = self._attached(x, code == JUMP, w)
         return Point(*self._on_kinks(z, u, w), status, iterations)
@@ -165,6 +170,15 @@ def _origin(domain: Interval, x: Tensor) -> Tensor:
     if below and above:
         return torch.where(x.abs() < 1, (lo + hi) / 2, torch.where(x < 0, lo, hi)).to(x.dtype)
     return torch.zeros_like(x) + (lo if below else hi if above else 0.0)
+
+
+def unchart(domain: Interval, z: Tensor) -> Tensor:
+    """x with chart(domain, x)[0] = z."""
+    lo, hi = domain.lo, domain.hi
+    below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
+    if below and above:
+        return torch.log(z - lo) - torch.log(hi - z)
+    return torch.log(z - lo) if below else -torch.log(hi - z) if above else z
 
 
 def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:

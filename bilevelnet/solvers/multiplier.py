@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..closed_forms import plan
+from ..closed_forms.plan import plan
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
@@ -74,7 +74,7 @@ class Family:
         self.twin = Twin([phi, *terms])
         self.split = Split(*self.twin.pieces)
 
-    def function(self, v: Tensor, tensors: list[Tensor]) -> tuple[Function, Tensor]:
+    def function(self, v: Tensor, tensors: list[Tensor]) -> Function:
         self.twin.load(tensors)
         v, keep = masked(v)
 
@@ -82,7 +82,7 @@ class Family:
             slope, (value, size) = torch.func.grad(lambda t: _summed(self.split.residual(t, v, keep)), has_aux=True)(x)
             return value, slope, size
 
-        return f, self.split.equation.start(self.split.phi, torch.where(keep, v, -torch.inf))
+        return f
 
 
 class MultiplierMap(Map):
@@ -97,13 +97,18 @@ class MultiplierMap(Map):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
 
-    def solve(self, v: Tensor) -> Outcome:
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         equation = self.split.equation
         given = equation.gather(v)
         dim = equation.dim if equation.dim < 0 else equation.dim - given.ndim
         finite, keep = masked(given)
         tensors = tensors_of([self.phi, *self.terms])
-        x, code, iterations = search(given, tensors, self._handle(), self.solver.max_iter, self.solver.tol, (dim,))
+        if init is None:
+            start = equation.start(self.phi, given)
+        else:
+            start = equation.guess(equation.gather(init[0]), equation.gather(init[1]), finite, keep)
+            start = torch.where(start.isfinite(), start, 0.0)
+        x, code, iterations = search(given, start, tensors, self._handle(), self.solver.max_iter, self.solver.tol)
         idle = equation.inactive(lambda: self._free(finite), self.phi, self.split.separable, finite, keep)
         asleep = torch.zeros_like(x, dtype=torch.bool) if idle is None else idle[0].detach()
         x = self._attached(torch.where(asleep | (code == NONE), 0.0, x), asleep, finite, keep)
@@ -162,5 +167,3 @@ def _separable_map(phi: Legendre, terms: list[Any]) -> Map:
         return plan(phi, g)
     except InputError:
         return Scalar().bind(phi, g)
-
-

@@ -53,9 +53,9 @@ class ScalarMap(Map):
         self.psi = Inverse(phi, smooth, solver.max_iter, solver.tol)
         self.select = Select(self.psi, linear)
 
-    def solve(self, v: Tensor) -> Outcome:
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         w = self.select(v)
-        point = self.psi.point(w)
+        point = self.psi.point(w, init)
         status = torch.where(w.isfinite(), point.status, INFEASIBLE)
         status = torch.where(v.isfinite(), status, INVALID)
         z, u = self.select.snap(w, point.z), point.u
@@ -66,4 +66,3 @@ class ScalarMap(Map):
         smooth = " + ".join(t.label for t in self.psi.terms) or "no smooth term"
         linear = " + ".join(t.label for t in self.select.terms) or "none"
         return f"scalar: {self.phi.label} + {self.g.label}; root in {where} for {smooth}; select {linear}"
-
