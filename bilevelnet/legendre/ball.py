@@ -48,7 +48,7 @@ class BallLogBarrier(Legendre):
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
 
-        return -cp.log(1 - cp.sum_squares(z))
+        return -cp.log(1 - cp.sum(cp.square(z)))  # sum_squares has a shape that log does not take
 
 
 class BallHellinger(Legendre):
@@ -90,7 +90,7 @@ class BallHellinger(Legendre):
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
 
-        return -cp.sqrt(1 - cp.sum_squares(z))
+        return -cp.sqrt(1 - cp.sum(cp.square(z)))
 
 
 def _room(z: Tensor) -> Tensor:

@@ -144,11 +144,11 @@ class Total(Legendre):
                 f"{first.label} acts on {first.event_ndim} dimensions, {second.label} on {second.event_ndim}: "
                 f"a sum needs functions of one kind of point"
             )
-        domain = self.domain
-        if domain.constant and not domain.lo < domain.hi:
-            raise InputError(
-                f"the domains {first.domain} of {first.label} and {second.domain} of {second.label} do not meet"
-            )
+        a, b = first.domain, second.domain
+        if not (isinstance(a, Interval) and isinstance(b, Interval)):
+            raise InputError(f"no sum is known on the domains {a} of {first.label} and {b} of {second.label}")
+        if a.constant and b.constant and not max(a.lo, b.lo) < min(a.hi, b.hi):
+            raise InputError(f"the domains {a} of {first.label} and {b} of {second.label} do not meet")
 
     @property
     def parts(self) -> tuple[Legendre, Legendre]:
@@ -176,10 +176,7 @@ class Total(Legendre):
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
-        a, b = (p.domain for p in self.parts)
-        if not (isinstance(a, Interval) and isinstance(b, Interval)):
-            raise InputError(f"no sum is known on the domains {a} and {b}")
-        return a.intersect(b)
+        return self.first.domain.intersect(self.second.domain)
 
     @property
     def dual_domain(self) -> Any:  # type: ignore[override]

@@ -26,7 +26,7 @@ class Mahalanobis(Legendre):
 
     def __init__(self, Q: Sequence[Sequence[float]] | Tensor):
         super().__init__()
-        q = Q if isinstance(Q, Tensor) else torch.tensor(Q, dtype=torch.float64)
+        q = Q if isinstance(Q, Tensor) else _as_matrix(Q)
         factor = _checked_factor(q.detach())
         if isinstance(Q, nn.Parameter):
             diagonal = factor.diagonal(dim1=-2, dim2=-1)
@@ -85,6 +85,13 @@ class Mahalanobis(Legendre):
     def extra_repr(self) -> str:
         learned = "learned " if "raw_Q" in self._parameters else ""
         return f"Q={learned}tensor{tuple(self.Q.shape)}"
+
+
+def _as_matrix(rows: Any) -> Tensor:
+    try:
+        return torch.tensor(rows, dtype=torch.float64)
+    except (TypeError, ValueError) as wrong:
+        raise InputError(f"mahalanobis: Q is no matrix ({wrong}); give n rows of n numbers") from wrong
 
 
 def _checked_factor(q: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..domains import Eigenvalues, Interval, Reals
+from ..domains import Eigenvalues, Preimage, Reals
 from ..errors import InputError
 from ..numerics import derivative_along, matrix_function, trace_function
 from ..piece import Scalar
@@ -37,11 +37,12 @@ class Spectral(Legendre):
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
-        return _lifted(self.phi.domain)
+        return Eigenvalues(self.phi.domain)
 
     @property
     def dual_domain(self) -> Any:  # type: ignore[override]
-        return _lifted(self.phi.dual_domain)
+        inner = self.phi.dual_domain
+        return inner if inner == Reals() else Preimage(Eigenvalues(inner), _symmetric_part, 2)
 
     def value(self, z: Tensor) -> Tensor:
         return trace_function(self.phi.value, self.phi.grad, z)
@@ -95,5 +96,5 @@ class LogDet(Spectral):
         return -cp.log_det(z)
 
 
-def _lifted(domain: Interval) -> Any:
-    return domain if domain == Reals() else Eigenvalues(domain)
+def _symmetric_part(z: Tensor) -> Tensor:
+    return (z + z.mT) / 2

@@ -18,9 +18,9 @@ Terms = Scalar | Sequence[float]
 class TanhMixture(Separable):
     """ρ(u) = εu + Σ_k a_k tanh(b_k u + c_k) with a, b > 0 and ε > 0, on ℝ.
 
-    φ* = εu²/2 + Σ (a_k/b_k) log cosh(b_k u + c_k), σ = 1/(ε + Σ a_k b_k). ∇φ = ρ⁻¹ is a root search, and φ = ⟨u, z⟩ − φ*(u)
-    there: the dual state needs neither. a, b, c: K numbers each, as sequences, tensors or Parameters of shape (K,), or
-    one number for all; ε a number, tensor or Parameter. Raises InputError for other shapes and signs.
+    φ* = εu²/2 + Σ (a_k/b_k) log cosh(b_k u + c_k), σ = 1/(ε + Σ a_k b_k). ∇φ = ρ⁻¹ is a root search, and
+    φ = ⟨u, z⟩ − φ*(u) there: the dual state needs neither. a, b, c: K numbers each, as sequences, tensors or Parameters
+    of shape (K,), or one number for all; ε a number, tensor or Parameter. Raises InputError for other shapes and signs.
     """
 
     key = "tanh_mixture"

@@ -13,8 +13,8 @@ Scalar = float | Tensor
 def signed_power(x: Tensor, e: Scalar) -> Tensor:
     """sign(x)|x|^e for e > 0.
 
-    Its slope at 0 is 0 for e > 1, 1 for e = 1, and infinite for e < 1: there √max, of the dtype's largest number, stands
-    for it, so that 0 times it, as where a kink of g holds x at 0, is 0.
+    Its slope at 0 is 0 for e > 1, 1 for e = 1, and infinite for e < 1: there √max, of the dtype's largest number,
+    stands for it, so that 0 times it, as where a kink of g holds x at 0, is 0.
     """
     size = torch.where(x < 0, -x, x)
     inner = size > 0
