@@ -117,13 +117,21 @@ class ConicMap(Map):
 
     def _judge(self, z: Tensor, v: Tensor, good: Tensor) -> Tensor:
         inside = self._inside(z)
-        step = 1 / self.phi.hessian(inside)  # type: ignore[operator]
-        if self.g.event_ndim:
+        step = 1 / self._curvature(inside)
+        if self.g.event_ndim and not self.phi.event_ndim:
             step = step.amin(-1, keepdim=True)
         moved = self.g.prox(inside + step * (v - self.phi.grad(inside)), step) - z
         fine = moved.abs() <= self.solver.accept * (1 + z.abs())
         status = torch.where(fine, CONVERGED, MAX_ITER)
         return torch.where(good, status, INVALID)
+
+    def _curvature(self, z: Tensor) -> Any:
+        # φ'' of each entry, or the largest eigenvalue of the Hessian of each event
+        if not self.phi.event_ndim:
+            return self.phi.hessian(z)  # type: ignore[operator]
+        units = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+        columns = [self.phi.hessian_product(z, e.expand_as(z)) for e in units]
+        return torch.linalg.eigvalsh(torch.stack(columns, -1))[..., -1:]
 
     def explain(self) -> str:
         return f"conic: {self.phi.label} + {self.g.label} by cvxpylayers ({self.solver.method}), to about 1e-5"
