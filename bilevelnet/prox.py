@@ -11,7 +11,7 @@ from .errors import InputError
 from .legendre import Legendre
 from .problem import Prox
 from .regularizers import Regularizer
-from .solution import CONVERGED, INVALID, Solution, check_policy, settle, squeeze, worst
+from .solution import INVALID, KINK, Solution, check_policy, settle, squeeze, worst
 from .solvers import Solver, bind
 from .solvers.base import Map
 from .values import at_least_float32, check_floating, extremes, readable
@@ -89,7 +89,7 @@ class Bound:
         with torch.no_grad():
             residual = self.prox.residual(z, self.prox.phi.grad(z) if u is None else u, v)
             residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual
-        broken = (status == CONVERGED) & ~z.isfinite()
+        broken = (status <= KINK) & ~z.isfinite()
         status = worst(torch.where(broken, INVALID, status), dims)
         z = settle(z, status, dims, self.on_failure, self.subject)
         bound = self.prox.error_bound(residual)

@@ -17,17 +17,22 @@ POLICIES = ("raise", "warn", "nan", "ignore")
 
 
 class Status(IntEnum):
-    """How the solution of one element went; compare a tensor with it: ``sol.status == Status.infeasible``."""
+    """How the solution of one element went; compare a tensor with it: ``sol.status == Status.infeasible``.
+
+    kink: solved, on a kink that the search found in a function with parameters; whether the kink moves with them is
+    not known, so their derivative there is not available (0 is returned). ``kinks()`` on the piece makes it so.
+    """
 
     converged = 0
-    max_iter = 1
-    infeasible = 2
-    unbounded = 3
-    invalid = 4
+    kink = 1  # converged too
+    max_iter = 2
+    infeasible = 3
+    unbounded = 4
+    invalid = 5
 
 
 # Plain integers for tensor code: torch.compile takes no enum.
-CONVERGED, MAX_ITER, INFEASIBLE, UNBOUNDED, INVALID = (int(s) for s in Status)
+CONVERGED, KINK, MAX_ITER, INFEASIBLE, UNBOUNDED, INVALID = (int(s) for s in Status)
 
 MEANING = {
     Status.max_iter: "stopped at the iteration limit; raise max_iter or tol of the solver",
@@ -59,7 +64,7 @@ class Solution:
     @property
     def converged(self) -> Tensor:
         """Whether each element was solved."""
-        return self.status == CONVERGED
+        return self.status <= KINK
 
 
 def check_policy(on_failure: str) -> str:
@@ -76,7 +81,7 @@ def settle(z: Tensor, status: Tensor, dims: tuple[int, ...], on_failure: str, su
     """
     if on_failure == "ignore":
         return z
-    failed = status != CONVERGED
+    failed = status > KINK
     if on_failure == "nan" or not readable(z, status):
         return torch.where(failed, torch.nan, z)
     if not bool(failed.any()):

@@ -34,7 +34,6 @@ from ..regularizers import (
 )
 from ..regularizers.calculus import Scaled
 
-
 Idle = tuple[Tensor, Tensor, Tensor] | None
 
 

@@ -16,7 +16,7 @@ from ..legendre import Legendre
 from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.search import register, search
-from ..solution import CONVERGED, MAX_ITER, UNBOUNDED
+from ..solution import CONVERGED, KINK, MAX_ITER, UNBOUNDED
 from .twin import Twin, kept_handle, tensors_of
 
 
@@ -107,9 +107,14 @@ class Inverse:
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
-        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, CONVERGED))
         z, u = self._attached(x, code == JUMP, w)
-        return Point(*self._on_kinks(z, u, w), status, iterations)
+        z, u, stated = self._on_kinks(z, u, w)
+        moves = any(t.requires_grad for t in tensors)
+        found = torch.where((code == JUMP) & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
+        if not self.terms and self.phi.dual_domain != Interval():  # on its edge a rounded residual is 0 far out
+            status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
+        return Point(z, u, status, iterations)
 
     def _handle(self) -> int:
         if torch.compiler.is_compiling():
@@ -134,7 +139,8 @@ class Inverse:
         # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps.
         return z, torch.where(jump, self.phi.grad(z0), w - self.slope(root)) if self.terms else w
 
-    def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stated = torch.zeros_like(w, dtype=torch.bool)
         for term in self.terms:
             for t in term.kinks():
                 t = torch.as_tensor(t, dtype=w.dtype, device=w.device)
@@ -142,8 +148,8 @@ class Inverse:
                 ends = [s.derivatives(t) for s in self.terms]
                 low, high = (level + sum(e[i] for e in ends) for i in (0, 1))
                 on = ((w >= low) & (w <= high)).detach()
-                z, u = torch.where(on, t, z), torch.where(on, level, u)
-        return z, u
+                z, u, stated = torch.where(on, t, z), torch.where(on, level, u), stated | on
+        return z, u, stated
 
 
 def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:

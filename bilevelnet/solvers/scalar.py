@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..regularizers import Box, Regularizer
-from ..solution import CONVERGED, INFEASIBLE, INVALID
+from ..solution import INFEASIBLE, INVALID
 from .base import Solver
 from .inverse import Inverse
 
