@@ -9,7 +9,7 @@ from .couplings import Coupling
 from .divergences import Bregman
 from .legendre import Legendre
 from .piece import Scalar
-from .regularizers import Regularizer
+from .regularizers import Box, Regularizer
 from .values import at_least_float32
 
 
@@ -32,8 +32,11 @@ class Prox:
         return sum(p.sum(self.dims) if n == 0 and self.dims else p for p, n in parts)  # type: ignore[return-value]
 
     def residual(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """dist(v − u, ∂g(z)), of the shape of z with the event dimensions kept as 1."""
-        distance = self.g.distance(z, v - u)
+        """dist(v, ∂(φ + g)(z)) with u = ∇φ(z), of the shape of z with the event dimensions kept as 1."""
+        g, domain = self.g, self.phi.domain
+        if not self.phi.steep and g.event_ndim == 0:  # the ends of dom φ are constraints
+            g = g + Box(domain.lo, domain.hi)
+        distance = g.distance(z, v - u)
         if self.g.event_ndim == 0:
             return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance
         for d in sorted(self.dims, reverse=True):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..domains import Domain, Interval
+from ..domains import Domain, Interval, Preimage
 from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer
@@ -90,7 +91,11 @@ class Absorbed:
     def dual_domain(self) -> Domain:
         if not self.terms:
             return self.phi.dual_domain
-        return span.dual_domain(self.coefficients()) if self.rule is None and self.basis else Interval()
+        if self.rule is None:
+            return span.dual_domain(self.coefficients())
+        if self.rule.dual is None or self.phi.dual_domain == Interval():
+            return Interval()
+        return Preimage(self.phi.dual_domain, partial(self.rule.dual, self.phi, self.terms[0]), self.phi.event_ndim)
 
     @property
     def constant(self) -> bool:

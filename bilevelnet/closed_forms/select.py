@@ -43,9 +43,8 @@ class Select:
     def snap(self, w: Tensor, z: Tensor) -> Tensor:
         """z with the knots themselves where w rests on their levels."""
         if self.terms and (self.snapped or w.device.type != "cpu"):
-            for term in self.terms:
-                for t in term.pieces()[0]:
-                    z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
+            for t, _ in left_slopes([term.pieces() for term in self.terms]):
+                z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
 
     def _level(self, t: Scalar, v: Tensor) -> Scalar:

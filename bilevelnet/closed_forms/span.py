@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
-from ..numerics import exp_linear_root, log_linear_root, quadratic_root
+from ..numerics import exp_linear_root, log_linear_root, log_reciprocal_root, quadratic_root
 from ..piece import Scalar
 
 Coefficients = dict[str, Scalar]
@@ -27,8 +27,10 @@ INVERSES: dict[frozenset[str], tuple[str, Callable[[Tensor, Coefficients], Tenso
     frozenset({"exp"}): ("logarithm", lambda w, c: (w / c["exp"]).log()),
     frozenset({"linear", "log"}): ("Wright omega", lambda w, c: log_linear_root(w, c["linear"], c["log"])),
     frozenset({"linear", "reciprocal"}): ("squareplus", lambda w, c: quadratic_root(w, c["linear"], c["reciprocal"])),
-    # s log z − k/z = w is s log y + k y = −w in y = 1/z
-    frozenset({"log", "reciprocal"}): ("Wright omega", lambda w, c: 1 / log_linear_root(-w, c["reciprocal"], c["log"])),
+    frozenset({"log", "reciprocal"}): (
+        "Wright omega",
+        lambda w, c: log_reciprocal_root(w, c["log"], c["reciprocal"]),
+    ),
     frozenset({"linear", "exp"}): ("Wright omega", lambda w, c: exp_linear_root(w, c["exp"], c["linear"])),
 }
 

@@ -11,6 +11,7 @@ from .points import Event
 
 Function = Callable[[Tensor], Tensor]
 EPS = torch.finfo(torch.float64).eps
+STEPS = (-1.0, -0.25, 0.0, 0.25, 1.0)  # of central differences
 
 
 def slope(f: Function, x: Tensor, create_graph: bool = False) -> Tensor:
@@ -55,6 +56,19 @@ def difference(f: Function, x: Tensor, step: Tensor, direction: Tensor, event: E
     """The slopes of a scalar f below and above x, (f(x) − f(x − hd))/h and (f(x + hd) − f(x))/h."""
     middle, move = f(x), event.expand(step) * direction
     return (middle - f(x - move)) / step, (f(x + move) - middle) / step
+
+
+def difference_step(size: Tensor) -> Tensor:
+    """h at which central differences lose least: h² against eps/h."""
+    return 1e-5 * (1 + size.abs())
+
+
+def central(y: Tensor, h: Tensor | float, norm: Function) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative from the values at ``STEPS`` times h, where it is smooth (two steps and both sides agree), and by
+    how much the two steps differ."""
+    coarse, fine = (y[4] - y[0]) / (2 * h), (y[3] - y[1]) / (h / 2)
+    size, bend, change = norm(fine), norm((y[4] - 2 * y[2] + y[0]) / h), norm(fine - coarse)
+    return fine, (bend <= 1e-2 * size + 1e-7) & (change <= 1e-5 * size + 1e-8), change
 
 
 def bisect(increasing: Function, lo: Tensor, hi: Tensor) -> Tensor:

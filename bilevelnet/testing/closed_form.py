@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..legendre import Legendre
+from ..problem import Prox
 from ..prox import bregman_prox, solve_prox
 from ..regularizers import Regularizer
 from ..solvers import bind
 from . import transforms
-from .calculus import EPS, Function, jacobian, sensitivity, slope
+from .calculus import EPS, STEPS, Function, central, difference_step, sensitivity, slope
 from .pair import Pair
 from .points import Draw, kinks, members
 from .report import Finding, Law, NotStated, Report, run
 from .weights import rebuilt, weights
 
 ROUNDING = 50 * EPS
-STEPS = (-1.0, -0.25, 0.0, 0.25, 1.0)
 
 
 def check_closed_form(
@@ -39,8 +40,9 @@ def _residual(pair: Pair) -> Finding:
     v, z, u = pair.solved
     residual = pair.solution.residual[pair.good]
     if not pair.event.ndim:  # at the edge of a flat piece z may be rounded off the knot, where ∂g jumps
+        prox = Prox(pair.phi, pair.g)
         for end in (-torch.inf, torch.inf):
-            residual = torch.minimum(residual, pair.g.distance(torch.nextafter(z, torch.full_like(z, end)), v - u))
+            residual = torch.minimum(residual, prox.residual(torch.nextafter(z, torch.full_like(z, end)), u, v))
     return Finding(residual, _noise(pair), {"v": v, "z": z})
 
 
@@ -54,10 +56,10 @@ def _noise(pair: Pair) -> Tensor:
 
 
 def _dual(pair: Pair) -> Finding:
-    _, z, u = pair.solved
+    v, z, u = pair.solved
     inside = pair.event.all(pair.phi.domain.interior(z), z)
-    z, u = z[inside], u[inside]
-    tolerance = ROUNDING * (pair.event.norm(u) + sensitivity(pair.phi.grad, z, pair.event))
+    v, z, u = v[inside], z[inside], u[inside]
+    tolerance = ROUNDING * (pair.event.norm(u) + pair.event.norm(v) + sensitivity(pair.phi.grad, z, pair.event))
     kept = tolerance < 0.1 * (1 + pair.event.norm(u))
     return Finding(pair.event.norm(pair.phi.grad(z) - u)[kept], tolerance[kept], {"z": z[kept], "u": u[kept]})
 
@@ -78,10 +80,9 @@ def _subgradient(pair: Pair) -> Finding:
 
 def _root(pair: Pair) -> Finding:
     # The root moves between those of v ∓ 50 eps (|v| + |u|), the rounding of the terms, and z is rounded itself.
-    v, z, u = _separable(pair)
-    moved = ROUNDING * (v.abs() + u.abs())
-    low, root, high = pair.root(torch.cat([v - moved, v, v + moved])).chunk(3)
-    slack = ROUNDING * torch.maximum(low.abs(), high.abs()) + 1e-307
+    v, z, _ = _separable(pair)
+    low, root, high = (pair.roots[name][pair.good] for name in ("low", "step2", "high"))
+    slack = ROUNDING * torch.maximum(low.abs(), high.abs()) + 1e-150  # where squares underflow nothing is told apart
     return Finding(torch.maximum(low - z, z - high).clamp(min=0), slack, {"v": v, "z": z, "root": root})
 
 
@@ -103,15 +104,22 @@ def _knots(pair: Pair) -> Finding:
 def _status(pair: Pair) -> Finding:
     if not pair.separable:
         raise NotStated
-    return Finding((pair.exists(pair.v) != pair.good).double(), 0.0, {"v": pair.v})
+    # Right at the end of the range of ∇ψ a rounded e^z or tanh z still looks like a root.
+    edge = 1e-9 * (1 + pair.v.abs())
+    below, above = (pair.exists(pair.v + s * edge, pair.roots[n]) for s, n in ((-1, "below"), (1, "above")))
+    clear = below == above
+    return Finding((below != pair.good)[clear].double(), 0.0, {"v": pair.v[clear]})
 
 
 def _derivative(pair: Pair) -> Finding:
     v, z, u = pair.solved
     f, d = _along(pair)
     got = pair.event.project(slope(f, v))
-    reference: Function = pair.root if pair.separable else pair
-    want, smooth, noise = _slope_by_differences(pair, reference, v, d)
+    if pair.separable:
+        values = torch.stack([pair.roots[f"step{k}"][pair.good] for k in range(len(STEPS))])
+    else:
+        values = _stepped(pair, pair, v, d)
+    want, smooth, noise = _slope_by_differences(pair, values, v)
     return Finding(pair.event.norm(got - want)[smooth], noise[smooth], {"v": v[smooth], "z": z[smooth], "u": u[smooth]})
 
 
@@ -119,66 +127,76 @@ def _second_derivative(pair: Pair) -> Finding:
     if pair.event.ndim:
         raise NotStated
     v, z, _ = pair.solved
-    first: Function = lambda x: slope(pair, x, create_graph=True)  # noqa: E731
+
+    def first(x: Tensor) -> Tensor:
+        return slope(pair, x, create_graph=True)
+
     got = slope(first, v) if first(v).requires_grad else torch.zeros_like(v)
-    want, smooth, noise = _slope_by_differences(pair, lambda x: first(x).detach(), v, torch.ones_like(v))
+    values = _stepped(pair, lambda x: first(x).detach(), v, torch.ones_like(v))
+    want, smooth, noise = _slope_by_differences(pair, values, v)
     return Finding((got - want).abs()[smooth], 10 * noise[smooth], {"v": v[smooth], "z": z[smooth]})
 
 
-def _slope_by_differences(pair: Pair, f: Function, v: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The derivative of f along d by central differences, where two steps agree on it, and its error."""
-    norm = pair.event.norm
-    h = 1e-5 * (1 + norm(v))
-    step = pair.event.expand(h) * d
-    z = f(torch.cat([v + s * step for s in STEPS])).unflatten(0, (len(STEPS), -1))
-    want, smooth = _central(z, pair.event.expand(h), norm)
+def _stepped(pair: Pair, f: Function, v: Tensor, d: Tensor) -> Tensor:
+    step = pair.event.expand(difference_step(pair.event.norm(v))) * d
+    return f(torch.cat([v + s * step for s in STEPS])).unflatten(0, (len(STEPS), -1))
+
+
+def _slope_by_differences(pair: Pair, values: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative by central differences, where it is smooth, and its error."""
+    norm, h = pair.event.norm, difference_step(pair.event.norm(v))
+    want, smooth, change = central(values, pair.event.expand(h), norm)
     size = norm(want)
-    noise = EPS * (norm(z[2]) + size * norm(v)) / h
-    return want, smooth, 1e-6 * size + 1e-9 + 100 * noise
-
-
-def _central(z: Tensor, h: Tensor | float, norm: Function) -> tuple[Tensor, Tensor]:
-    """The derivative from the values at ``STEPS`` times h, and where it is smooth: two steps and both sides agree."""
-    coarse, fine = (z[4] - z[0]) / (2 * h), (z[3] - z[1]) / (h / 2)
-    size, bend = norm(fine), norm((z[4] - 2 * z[2] + z[0]) / h)
-    smooth = (bend <= 1e-2 * size + 1e-7) & (norm(fine - coarse) <= 1e-5 * size + 1e-8)
-    return fine, smooth
+    return want, smooth, 1e-6 * size + 1e-9 + change + 100 * EPS * (norm(values[2]) + size * norm(v)) / h
 
 
 def _weights(pair: Pair) -> Finding:
-    # dz/dθ for every number weight θ of φ and g, given as a tensor that broadcasts with v.
+    # dz/dθ for every number weight θ of φ and g, given as a tensor that broadcasts with v; one search for all of them.
+    values = {f"{k}.{n}": x for k, p in enumerate((pair.phi, pair.g)) for n, x in weights(p).items()}
+    names = [n for n, x in values.items() if abs(x) >= 2 * difference_step(torch.tensor(x)) and _takes(pair, n, x)]
+    if not names:
+        raise NotStated
     v, z, _ = pair.solved
     _, d = _along(pair)
-    columns = (len(v), *(1,) * pair.event.ndim)
-    found = []
-    for which, piece in enumerate((pair.phi, pair.g)):
-        for name, value in weights(piece).items():
-            h = 1e-5 * (1 + abs(value))
-            if abs(value) < 2 * h:
-                continue
-            leaf = torch.full(columns, value, dtype=v.dtype, device=v.device, requires_grad=True)
-            live = bregman_prox(*_changed(pair, which, name, leaf), v, pair.solver, on_failure="nan")
-            (got,) = torch.autograd.grad(pair.event.inner(live, d).sum(), leaf, materialize_grads=True)
-            got = got.reshape(len(v))
-            shifted = torch.cat([(leaf + s * h).detach() for s in STEPS])
-            phi, g = _changed(pair, which, name, shifted)
-            many = v.repeat(len(STEPS), *(1,) * pair.event.ndim)
-            found_z = pair.root(many, phi, g) if pair.separable else bregman_prox(phi, g, many, pair.solver, "nan")
-            want, smooth = _central(pair.event.inner(found_z.unflatten(0, (len(STEPS), -1)), d), h, torch.abs)
-            error = (got - want).abs() + pair.event.norm(live - z) / h
-            noise = EPS * (pair.event.norm(z) + want.abs() * abs(value)) / h
-            found.append((error[smooth], (1e-6 * want.abs() + 1e-9 + 100 * noise)[smooth], v[smooth]))
-    if not found:
-        raise NotStated
+    ones = v.new_ones(len(v), *(1,) * pair.event.ndim)
+    leaves = {n: (values[n] * ones).requires_grad_() for n in names}
+    live = bregman_prox(*_changed(pair, leaves), v, pair.solver, on_failure="nan")
+    got = torch.autograd.grad(pair.event.inner(live, d).sum(), list(leaves.values()), materialize_grads=True)
+    # One block for each weight, in which it takes five steps and the others stay.
+    h = {n: float(difference_step(torch.tensor(values[n]))) for n in names}
+    blocks = {
+        n: torch.cat([(values[n] + (s * h[n] if m == n else 0.0)) * ones for m in names for s in STEPS]) for n in names
+    }
+    phi, g = _changed(pair, blocks)
+    many = v.repeat(len(names) * len(STEPS), *(1,) * pair.event.ndim)
+    moved = pair.root(many, phi, g) if pair.separable else bregman_prox(phi, g, many, pair.solver, "nan")
+    moved = pair.event.inner(moved.unflatten(0, (len(names), len(STEPS), len(v))), d)
+    steep, found = pair.steepness(v) * pair.event.norm(v), []
+    for k, name in enumerate(names):
+        want, smooth, change = central(moved[k], h[name], torch.abs)
+        error = (got[k].reshape(len(v)) - want).abs() + pair.event.norm(live - z) / h[name]
+        noise = EPS * (pair.event.norm(z) + want.abs() * abs(values[name]) + steep) / h[name]
+        found.append((error[smooth], (1e-6 * want.abs() + 1e-9 + change + 100 * noise)[smooth], v[smooth]))
     error, tolerance, at = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Finding(error, tolerance, {"v": at})
 
 
-def _changed(pair: Pair, which: int, name: str, value: Tensor) -> tuple[Legendre, Regularizer]:
-    def change(n: str, number: float) -> float | Tensor:
-        return value if n == name else number
+def _takes(pair: Pair, name: str, value: float) -> bool:
+    # Some closed forms are known for one number alone, as power + squared_l2 for p = 3.
+    try:
+        bind(*_changed(pair, {name: torch.tensor(value, dtype=pair.v.dtype, device=pair.v.device)}), pair.solver)
+    except InputError:
+        return False
+    return True
 
-    return (rebuilt(pair.phi, change), pair.g) if which == 0 else (pair.phi, rebuilt(pair.g, change))
+
+def _changed(pair: Pair, values: dict[str, Tensor]) -> tuple[Legendre, Regularizer]:
+    """The pair with tensors for the weights named "0.…" (of φ) and "1.…" (of g)."""
+    phi, g = (
+        rebuilt(p, lambda n, x, k=k: values.get(f"{k}.{n}", x))  # type: ignore[misc]
+        for k, p in enumerate((pair.phi, pair.g))
+    )
+    return phi, g
 
 
 def _along(pair: Pair) -> tuple[Function, Tensor]:
@@ -203,25 +221,20 @@ def _single(pair: Pair) -> Finding:
     v, z, u = pair.solved
     got = bregman_prox(pair.phi, pair.g, v.float(), pair.solver, on_failure="ignore").double()
     eps = torch.finfo(torch.float32).eps
-    f, _ = _along(pair)
-    moved = pair.event.norm(slope(f, v)) if not pair.event.ndim else _lipschitz(pair, v)
+    moved = pair.steepness(v)
     tolerance = 50 * eps * (pair.event.norm(z) + moved * (pair.event.norm(v) + pair.event.norm(u)))
     kept = (pair.event.norm(z) < 1e30) & tolerance.isfinite()
     return Finding(pair.event.norm(got - z)[kept], (tolerance + 1e-37)[kept], {"v": v[kept], "z": z[kept]})
-
-
-def _lipschitz(pair: Pair, v: Tensor) -> Tensor:
-    return torch.linalg.matrix_norm(jacobian(pair, v, pair.event), 2)
 
 
 def _tails(pair: Pair) -> Finding:
     bad, at = [], []
     base = pair.v.sign() if not pair.event.ndim else pair.v / pair.event.expand(pair.event.norm(pair.v) + 1e-300)
     points = torch.cat([size * base.unique(dim=0) for size in (0.0, 20.0, 80.0, 700.0)])
+    # Points with a minimiser: the status is itself under test, by its own law.
+    good = solve_prox(pair.phi, pair.g, points, pair.solver, on_failure="ignore").converged
     for dtype in (torch.float64, *transforms.HALVES):
         x = points.to(dtype).requires_grad_()
-        # Points with a minimiser: the status is itself under test, by its own law.
-        good = solve_prox(pair.phi, pair.g, points, pair.solver, on_failure="ignore").converged
         z = bregman_prox(pair.phi, pair.g, x, pair.solver, on_failure="ignore")
         if z.dtype is not dtype:
             raise AssertionError(f"{dtype} came back as {z.dtype}")
@@ -249,7 +262,7 @@ def _separable(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
 
 def _laws() -> Iterator[Law]:
     yield Law("v − u ∈ ∂g(z), by the solution's residual", "50 eps of v and u, and of z through g''", _residual)
-    yield Law("u = ∇φ(z)", "50 eps of u, and of z through du/dz: the rounding of z alone moves u so", _dual)
+    yield Law("u = ∇φ(z)", "50 eps of u and v, and of z through du/dz", _dual)
     yield Law("g(w) ≥ g(z) + ⟨v − u, w − z⟩", "50 eps of the terms; the inequality is exact", _subgradient)
     yield Law("z is the root found by bisection", "50 eps of v, u and z, through dz/dv", _root)
     yield Law("on a knot z is the knot, dz/dv = 0", "exact", _knots)

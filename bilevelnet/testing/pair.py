@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from ..domains import Interval
 from ..legendre import Legendre
 from ..prox import bregman_prox, solve_prox
 from ..regularizers import Regularizer
-from .calculus import bisect, slope
+from .calculus import EPS, STEPS, bisect, difference_step, jacobian, slope
 from .points import MAGNITUDES, Draw, event_of, kinks
 from .report import NotStated
 
@@ -43,6 +45,13 @@ class Pair:
     @property
     def separable(self) -> bool:
         return not self.event.ndim and isinstance(self.phi.domain, Interval) and self.phi.domain.constant
+
+    def steepness(self, v: Tensor) -> Tensor:
+        """‖dz/dv‖, one number a point; of a scalar the largest of both sides, which differ at a kink."""
+        if self.event.ndim:
+            return torch.linalg.matrix_norm(jacobian(self, v, self.event), 2)
+        edge = 1e-6 * (1 + v.abs())
+        return torch.stack([slope(self, v + s * edge).abs() for s in (-1.0, 0.0, 1.0)]).amax(0)
 
     def smooth_points(self, count: int) -> Tensor:
         """Points away from kinks and from the ends of the range of the solver."""
@@ -83,11 +92,20 @@ class Pair:
         lo, hi = (torch.where(phi.domain.interior(e), e, i) for e, i in zip((lo, hi), inside, strict=True))
         return bisect(lambda z: phi.grad(z) + g.derivatives(z)[0] - v, lo, hi)
 
-    def exists(self, v: Tensor) -> Tensor:
-        """Whether the inclusion changes sign inside the domain; at a finite end of dom φ it does, φ is steep there."""
-        z = self.root(v)
+    @cached_property
+    def roots(self) -> dict[str, Tensor]:
+        """The root at every v and at its neighbours, by one search: on an overhead-bound machine it costs as one."""
+        v = self.v
+        dual = v if self.solution.dual is None else self.solution.dual.detach()
+        rounding, edge, step = 50 * EPS * (v.abs() + dual.abs()), 1e-9 * (1 + v.abs()), difference_step(v)
+        at = {"low": v - rounding, "high": v + rounding, "below": v - edge, "above": v + edge}
+        at |= {f"step{k}": v + s * step for k, s in enumerate(STEPS)}
+        return dict(zip(at, self.root(torch.cat(list(at.values()))).chunk(len(at)), strict=True))
+
+    def exists(self, v: Tensor, z: Tensor) -> Tensor:
+        """Whether the inclusion changes sign at its root z inside the domain, or at an end where φ is steep."""
         below, above = (torch.nextafter(z, torch.full_like(z, s * torch.inf)) for s in (-1.0, 1.0))
-        domain = self.phi.domain.intersect(self.g.domain)
-        low = ~self.phi.domain.interior(below) | (self.phi.grad(z) + self.g.derivatives(z)[0] <= v)
-        high = ~domain.interior(above) | (self.phi.grad(above) + self.g.derivatives(above)[0] > v)
+        domain, slack = self.phi.domain.intersect(self.g.domain), 1e-10 * (1 + v.abs())
+        low = ~self.phi.domain.interior(below) | (self.phi.grad(z) + self.g.derivatives(z)[0] <= v + slack)
+        high = ~domain.interior(above) | (self.phi.grad(above) + self.g.derivatives(above)[0] > v - slack)
         return low & high & (z.abs() < 1e300)

@@ -40,7 +40,7 @@ def sums() -> st.SearchStrategy[Regularizer]:
     term = st.one_of(
         regularizer_pieces(separable), st.builds(lambda c, g: c * g, _numbers(0.0, 4.0), regularizer_pieces(separable))
     )
-    return st.lists(term, min_size=2, max_size=3).map(_sum).filter(lambda g: g is not None)  # type: ignore[arg-type]
+    return st.lists(term, min_size=2, max_size=3).map(_sum).filter(lambda g: g is not None)  # type: ignore[arg-type, return-value]
 
 
 def pairs() -> st.SearchStrategy[tuple[Legendre, Regularizer]]:
