@@ -22,14 +22,15 @@ def select(v: Tensor, end: Scalar, steps: Iterable[tuple[Scalar, Scalar]]) -> Te
     Exact where w rests on a jump, where a sum of clamps would cancel. On a jump, its two edges included,
     dw/dv = dw/ds = 0. Infinite slopes are constraints; a jump at −∞ says nothing, one at +∞ ends the line.
     """
-    w = None if _is(end, math.inf) else _minus(v, end)
+    w: Scalar | None = None if _is(end, math.inf) else _minus(v, end)
     for a, left in steps:
         if _is(a, -math.inf):
             continue
         candidate = a if _is(left, -math.inf) else _lower(_minus(v, left), a)
-        w = candidate if w is None else _higher(w, candidate)
+        w = candidate if w is None else _higher(w, candidate, a)
     if not isinstance(w, Tensor):
-        w = torch.full_like(v, math.nan if w is None else w)
+        # a constant, with v's place in the graph
+        w = torch.where(v == v, math.nan if w is None else w, v)
     return w.expand_as(v) if w.ndim < v.ndim else w
 
 
@@ -41,15 +42,15 @@ def _minus(v: Tensor, s: Scalar) -> Tensor:
     return v if _is(s, 0.0) else v - s
 
 
-def _higher(x: Scalar, a: Scalar) -> Scalar:
-    """max(x, a); at a tie and beyond, the derivative is a's."""
+def _higher(x: Scalar, a: Scalar, level: Scalar) -> Scalar:
+    """max(x, a); at a tie and beyond, the derivative is a's. Of two tensors at a tie the one on its level counts."""
     if not isinstance(x, Tensor):
         x, a = a, x
     if not isinstance(x, Tensor):
         return max(x, a)  # type: ignore[type-var]
     if not isinstance(a, Tensor):
         return functional.threshold(x, a, a)
-    return torch.where(x <= a, a, x)
+    return torch.where((x < a) | ((x == a) & (a == level)), a, x)
 
 
 def _lower(x: Tensor, a: Scalar) -> Tensor:
