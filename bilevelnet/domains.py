@@ -70,7 +70,12 @@ class Interval(Domain):
         return (lo + hi) / 2
 
     def intersect(self, other: Interval) -> Interval:
-        return Interval(_larger(self.lo, other.lo), -_larger(-self.hi, -other.hi))  # type: ignore[operator]
+        lo, hi = _larger(self.lo, other.lo), -_larger(-self.hi, -other.hi)  # type: ignore[operator]
+        both = (self, other)
+        if any(not d.constant for d in both):
+            return Interval(lo, hi)
+        closed = (all(d.closed[0] or d.lo < lo for d in both), all(d.closed[1] or d.hi > hi for d in both))
+        return Interval(lo, hi, closed)
 
     def __eq__(self, other: Any) -> bool:
         return type(other) is type(self) and self.constant and (self.lo, self.hi) == (other.lo, other.hi)

@@ -55,5 +55,5 @@ def project_capped(v: Tensor, radius: Scalar, cap: Scalar, dim: int = -1) -> Ten
     full_sum = cap * full.sum(dim, keepdim=True)
     level = (torch.where(free, v - reference, 0.0).sum(dim, keepdim=True) + full_sum - radius) / count.clamp(min=1)
     z = torch.where(free, v - reference - level, torch.where(full, cap, 0.0))
-    z = torch.where(z < 0, 0.0, torch.where(z > cap, cap, z))
+    z = torch.where(z < 0, 0.0, torch.where((z > cap) | (n * c <= r * (1 + n * eps)), cap, z))
     return torch.where((n * c >= r * (1 - n * eps)) & top.isfinite(), z, torch.nan)

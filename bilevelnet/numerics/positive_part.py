@@ -24,6 +24,7 @@ def positive_part(a: Tensor) -> Tensor:
     inside = values > n * torch.finfo(a.dtype).eps * values.abs().amax(-1, keepdim=True)
     part = torch.where(inside, values, 0.0)
     found = (basis * part.unsqueeze(-2)) @ basis.mT
+    found = torch.where(inside.all(-1)[..., None, None], a.detach(), found)  # the matrix itself, to the last bit
     b = basis.mT @ a @ basis
     cross = ~inside.unsqueeze(-1) & inside.unsqueeze(-2)  # rows of the complement, columns of the eigenspace
     gap = torch.where(cross, values.unsqueeze(-1) - values.unsqueeze(-2), -1.0)

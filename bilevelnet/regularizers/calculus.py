@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..numerics import select
 from ..piece import Piece, Scalar, Weight
 from .base import Regularizer, as_pair
-from .piecewise_linear import left_slopes, linear_conjugate, step_slope
+from .piecewise_linear import constraint_pieces, left_slopes, linear_conjugate, step_slope
 
 
 class Sum(Regularizer):
@@ -29,8 +29,10 @@ class Sum(Regularizer):
         constant = [d for d in domains if d.constant]
         if constant:
             lo, hi = max(d.lo for d in constant), min(d.hi for d in constant)
-            if lo > hi:
-                raise InputError(f"infeasible: the domains of {self.label} do not meet ({lo} > {hi})")
+            inside = all((d.closed[0] or d.lo < lo) and (d.closed[1] or d.hi > hi) for d in constant)
+            if lo > hi or (lo == hi and not inside):
+                shown = ", ".join(str(d) for d in constant)
+                raise InputError(f"infeasible: the domains of {self.label} do not meet: {shown}")
 
     @property
     def event_ndim(self) -> int:  # type: ignore[override]
@@ -90,11 +92,12 @@ class Sum(Regularizer):
         m = sum((step * s["linear"] for s in spans if s), 1.0)
         pieces = [(p[0], [step_slope(s, step) for s in p[1]]) for p in pairs if p is not None]
         end = sum(slopes[-1] for _, slopes in pieces)
+        steps = list(left_slopes(pieces))
         if not spans:
-            return select(v, end, left_slopes(pieces))
-        w = select(v, end, ((m * t, left) for t, left in left_slopes(pieces)))
+            return select(v, end, steps)
+        w = select(v, end, ((m * t, left) for t, left in steps))
         z = w / m
-        for t in (t for knots, _ in pieces for t in knots):
+        for t, _ in steps:
             z = torch.where(w == m * t, torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
 
@@ -178,7 +181,13 @@ class Scaled(Regularizer):
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
-        return self.inner.domain
+        domain = self.inner.domain
+        return Interval(domain.lo, domain.hi) if self._vanishes and isinstance(domain, Interval) else domain
+
+    @property
+    def _vanishes(self) -> bool:
+        # 0 g is the indicator of the closure of dom g
+        return isinstance(self.factor.c, float) and self.factor.c == 0
 
     @property
     def lam(self) -> Scalar:
@@ -197,6 +206,9 @@ class Scaled(Regularizer):
         return self.inner.kinks()
 
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        if self._vanishes:
+            flat = torch.zeros_like(z)
+            return torch.where(z > self.domain.lo, flat, -torch.inf), torch.where(z < self.domain.hi, flat, torch.inf)
         left, right = self.inner.derivatives(z)
         return self._times(left), self._times(right)
 
@@ -205,19 +217,23 @@ class Scaled(Regularizer):
         c = self.factor.c
         if self.indicator:
             return self.inner.distance(z, y)
-        if not self.event_ndim or (isinstance(c, float) and c == 0):
+        if not self.event_ndim or self._vanishes:
             return super().distance(z, y)
         return self.drop(c * self.keep(self.inner.distance(z, y / c)))
 
     def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]] | None:
         pieces = self.inner.pieces()
+        if pieces is None and self._vanishes and not self.event_ndim:
+            return constraint_pieces(self.domain)
         return None if pieces is None else (pieces[0], [self._times(s) for s in pieces[1]])
 
     def span(self) -> dict[str, Scalar] | None:
-        span = self.inner.span()
+        span = None if self._vanishes else self.inner.span()
         return None if span is None else {name: self.factor.c * c for name, c in span.items()}
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        if self._vanishes and isinstance(self.domain, Interval):
+            return select(v, *_end_and_steps(constraint_pieces(self.domain)))
         return self.inner.prox(v, step if self.indicator else step * self.factor.c)
 
     def conjugate(self, y: Tensor) -> Tensor:
@@ -244,6 +260,10 @@ class Scaled(Regularizer):
         if isinstance(slope, Tensor):
             return torch.where(slope.isinf(), slope, self.factor.c * slope)
         return slope if abs(slope) == math.inf else self.factor.c * slope
+
+
+def _end_and_steps(pieces: Any) -> tuple[Scalar, Any]:
+    return pieces[1][-1], left_slopes([pieces])
 
 
 def solved_prox(g: Regularizer, v: Tensor, step: Scalar = 1.0) -> Tensor:

@@ -11,6 +11,7 @@ from ..domains import Interval, Nonnegative, Positive
 from ..numerics import log_linear_root, quadratic_root
 from ..piece import Scalar, Weight
 from .base import Smooth
+from .piecewise_linear import Pieces, constraint_pieces
 
 
 class NegEntropy(Smooth):
@@ -37,6 +38,10 @@ class NegEntropy(Smooth):
 
     def hessian(self, z: Tensor) -> Tensor:
         return self.lam / z
+
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        grad = self.grad(z)
+        return torch.where(z > 0, grad, -torch.inf), grad
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         return log_linear_root(v, 1.0, step * self.lam)
@@ -71,19 +76,24 @@ class LogBarrier(Smooth):
 
     @property
     def domain(self) -> Interval:  # type: ignore[override]
-        return Positive() if isinstance(self.lam, Tensor) or self.lam > 0 else Nonnegative()
+        return Positive() if self._barrier else Nonnegative()
 
     def value(self, z: Tensor) -> Tensor:
         return -torch.xlogy(torch.as_tensor(self.lam, dtype=z.dtype, device=z.device), z)
 
     def grad(self, z: Tensor) -> Tensor:
-        return -self.lam / z
+        return -self.lam / (z if self._barrier else torch.where(z == 0, 1.0, z))
 
     def hessian(self, z: Tensor) -> Tensor:
-        return self.lam / (z * z)
+        return self.lam / (z * z if self._barrier else torch.where(z == 0, 1.0, z * z))
+
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        grad = self.grad(z)
+        return torch.where(z > 0, grad, -torch.inf), grad
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
-        return quadratic_root(v, 1.0, step * self.lam)
+        c = step * self.lam
+        return torch.where(v > 0, v, 0.0 * v) if isinstance(c, float) and c == 0 else quadratic_root(v, 1.0, c)
 
     def conjugate(self, y: Tensor) -> Tensor:
         lam = torch.as_tensor(self.lam, dtype=y.dtype, device=y.device)
@@ -91,10 +101,17 @@ class LogBarrier(Smooth):
         ratio = torch.where(inside & (lam > 0), -y / torch.where(lam > 0, lam, 1.0), 1.0)
         return torch.where(inside, -lam - torch.xlogy(lam, ratio), torch.inf)
 
-    def span(self) -> dict[str, Scalar]:
-        return {"reciprocal": self.lam}
+    def pieces(self) -> Pieces | None:
+        return None if self._barrier else constraint_pieces(self.domain)
+
+    def span(self) -> dict[str, Scalar] | None:
+        return {"reciprocal": self.lam} if self._barrier else None
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
 
-        return -cp.sum(cp.multiply(self.lam, cp.log(z)))
+        return -cp.sum(cp.multiply(self.lam, cp.log(z))) if self._barrier else (0.0, [z >= 0])
+
+    @property
+    def _barrier(self) -> bool:
+        return not (isinstance(self.lam, float) and self.lam == 0)

@@ -116,8 +116,10 @@ class PsdTrace(Regularizer):
         return positive_part((v + v.mT) / 2 - step * self.lam * _eye(v))
 
     def conjugate(self, y: Tensor) -> Tensor:
-        largest = torch.linalg.eigvalsh((y + y.mT) / 2)[..., -1]
-        return self.drop(torch.where(self.keep(largest) <= self.lam, 0.0, torch.inf))
+        values = torch.linalg.eigvalsh((y + y.mT) / 2)
+        # A rounded Y lies in the cone up to half of its digits.
+        slack = torch.finfo(y.dtype).eps ** 0.5 * values.abs().amax(-1)
+        return self.drop(torch.where(self.keep(values[..., -1] - slack) <= self.lam, 0.0, torch.inf))
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # ∂g(Z) = λI − {W ⪰ 0 : W Z = 0}

@@ -158,10 +158,17 @@ def linear_conjugate(g: Regularizer, pieces: Sequence[Pieces], y: Tensor) -> Ten
     """g*(y) = max over the knots t of dom g of t y − g(t), for y between the end slopes, for a sum of ``pieces``."""
     low, high = (sum(p[1][end] for p in pieces) for end in (0, -1))
     best = torch.full_like(y, -torch.inf)
-    for t in (t for p in pieces for t in p[0]):
+    for t in (0.0, *(t for p in pieces for t in p[0])):  # 0: where g is linear it has no knot
         knot = torch.as_tensor(t, dtype=y.dtype, device=y.device)
         best = torch.maximum(best, torch.where(g.domain.contains(knot), knot * y - g.value(knot), -torch.inf))
     return torch.where((y >= low) & (y <= high), best, torch.inf)
+
+
+def constraint_pieces(domain: Interval) -> Pieces:
+    """(knots, slopes) of the indicator of an interval."""
+    low, high = (isinstance(e, Tensor) or math.isfinite(e) for e in (domain.lo, domain.hi))
+    knots = [*([domain.lo] if low else []), *([domain.hi] if high else [])]
+    return knots, [*([-math.inf] if low else []), 0.0, *([math.inf] if high else [])]
 
 
 def left_slopes(pieces: Sequence[Pieces]) -> Iterator[tuple[Scalar, Scalar]]:

@@ -77,8 +77,10 @@ def _pieces(classes: Sequence[type]) -> st.SearchStrategy[Any]:
 def _piece(cls: type[Piece]) -> st.SearchStrategy[Any]:
     def build(example: dict[str, Any], drawn: dict[str, float]) -> Any:
         try:
-            return cls(**{**example, **drawn})
-        except InputError:  # weights that do not go together, as lo > hi
+            piece: Any = cls(**{**example, **drawn})
+            event_of(piece)
+            return piece
+        except InputError:  # weights that do not go together, as lo > hi, or that no event of the laws suits
             return None
 
     return st.sampled_from(cls.examples).flatmap(
