@@ -8,7 +8,6 @@ from .ball import BallHellinger, BallLogBarrier
 from .base import Legendre, Separable
 from .boltzmann_shannon import BoltzmannShannon
 from .burg import Burg
-from .calculus import Total, Transformed
 from .cosh import Cosh
 from .elu import Elu
 from .energy import Energy
@@ -30,6 +29,8 @@ from .squareplus import Squareplus
 from .symlog import Symlog
 from .tanh import Tanh
 from .tanh_mixture import TanhMixture
+from .total import Total
+from .transformed import Transformed
 from .tsallis import Tsallis
 
 __all__ = [

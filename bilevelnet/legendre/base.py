@@ -75,19 +75,19 @@ class Legendre(Piece):
 
     def affine(self, scale: Scalar = 1.0, shift: Scalar = 0.0) -> Legendre:
         """φ((z − shift)/scale), on shift + scale · dom φ, with the mirror map shift + scale · ρ(scale · u)."""
-        from .calculus import Transformed
+        from .transformed import Transformed
 
         return Transformed(self, scale=scale, shift=shift)
 
     def __mul__(self, weight: Any) -> Legendre:
-        from .calculus import Transformed
+        from .transformed import Transformed
 
         return Transformed(self, weight) if isinstance(weight, (int, float, Tensor)) else NotImplemented
 
     __rmul__ = __mul__
 
     def __add__(self, other: Any) -> Legendre:
-        from .calculus import Total
+        from .total import Total
 
         return Total(self, other) if isinstance(other, Legendre) else NotImplemented
 

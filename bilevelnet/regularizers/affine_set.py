@@ -53,6 +53,10 @@ class AffineSet(Regularizer):
         return self.a_value if numbers is None else numbers
 
     @property
+    def homogeneous(self) -> bool:  # type: ignore[override]
+        return isinstance(self.b, float) and self.b == 0  # a subspace; with a radial φ this is LayerNorm
+
+    @property
     def width(self) -> int:  # type: ignore[override]
         return self.a.shape[-1] if isinstance(self.a, Tensor) else len(_flat(self.a))
 
