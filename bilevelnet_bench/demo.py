@@ -27,7 +27,7 @@ VERSIONS = ("bregman", "standard")
 NOTES = """\
 ± is the standard deviation over the seeds; what is not accuracy is of seed 0.
 argmin again: the worst relative difference between the trained layers and an
-independent solution of their argmin problems by bisection at 40 digits.
+independent solution of their argmin problems by bracketing at 40 digits.
 step: forward + backward of the layers on one batch, and its ratio to the same
 widths of nn.Linear and activation in one run, median \\[quartiles]."""
 

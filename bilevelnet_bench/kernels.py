@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
-
-import bilevelnet as bln
 
 from . import metrics
 from .cases import chains, deep, proxes
@@ -121,10 +118,10 @@ def _proxes(plan: Plan, log: Path) -> Table:
         *("pair", "ours\nµs", "cvxpylayers\nµs", "times\nfaster", "diff.\nz", "diff.\ngrad."),
     )
     v = proxes.points(plan.prox_batch, plan.prox_size).requires_grad_()
-    for name, (phi, g) in tqdm(proxes.pairs().items(), desc="proxes", ncols=80, leave=False):
+    for name, layer in tqdm(proxes.layers().items(), desc="proxes", ncols=80, leave=False):
         functions: dict[str, metrics.Function] = {
             "cvxpylayers": cvxpylayers_peer.prox(name, plan.prox_size),
-            "ours": partial(bln.bregman_prox, phi, g),
+            "ours": layer,
         }
         calls = {n: metrics.forward_backward(f, v) for n, f in functions.items()}
         found = metrics.interleave(calls, plan.prox_rounds)

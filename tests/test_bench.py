@@ -79,7 +79,9 @@ def test_digits_lie_inside_the_domain():
 def test_deep_chain_has_the_stated_weights_and_exact_halves():
     chain = deep.deep_chain(200)
     weights = torch.stack([c.weight for c in deep.couplings(chain)])
-    assert float(weights.detach().std()) == pytest.approx(deep.SCALE / math.sqrt(deep.WIDTH), rel=0.02)  # 51,200 draws: 0.3 %
+    assert float(weights.detach().std()) == pytest.approx(
+        deep.SCALE / math.sqrt(deep.WIDTH), rel=0.02
+    )  # 51,200 draws: 0.3 %
     assert torch.equal(weights, weights.float().double())
     assert torch.equal(deep.points(), deep.points().float().double())
 
@@ -272,7 +274,7 @@ def _records(path: Path) -> list[dict]:
 
 
 def test_demo_writes_its_table_pictures_and_record(tmp_path: Path):
-    output = _run("demo", "--quick", "--out", str(tmp_path))
+    output = _run("demo", "--quick", "--threads", "1", "--out", str(tmp_path))
     table = [line for line in output.splitlines() if line.startswith(("┏", "┃", "┡", "│", "├", "└"))]
     assert max(map(len, table)) <= 80
     for row in ("spirals: test accuracy", "linear probe", "Fisher ratio", "argmin again: gradient", "digits", "step"):
@@ -287,7 +289,7 @@ def test_demo_writes_its_table_pictures_and_record(tmp_path: Path):
 
 
 def test_kernels_write_their_tables_and_record(tmp_path: Path):
-    output = _run("kernels", "--quick", "--out", str(tmp_path))
+    output = _run("kernels", "--quick", "--threads", "1", "--out", str(tmp_path))
     assert max(len(line) for line in output.splitlines() if str(tmp_path) not in line) <= 80
     records = _records(tmp_path / "kernels.jsonl")
     assert [r["case"] for r in records if r["what"] == "chain"] == [c.name for c in chains.QUICK]

@@ -1,4 +1,4 @@
-"""The lower level solved without the library: v ∈ φ'(z) + ∂g(z) by bisection at 40 digits.
+"""The lower level solved without the library: v ∈ φ'(z) + ∂g(z) by bracketing at 40 digits.
 
 φ' and the one-sided slopes of g are written out below; nothing here calls a mirror map, a closed form or a solver of
 bilevelnet. It is slow and simple on purpose.
@@ -13,6 +13,7 @@ import mpmath as mp
 
 DIGITS = 40
 WIDTH = 1e-35  # of the last bracket, relative to z; five digits below it stay for rounding
+NEAR = 1e-4  # relative width at which the secant method is tried
 FLOOR = 1e-60  # |z| below which it is absolute, so that a root at 0 ends the search
 
 Number = Any  # float or mpf
@@ -70,20 +71,39 @@ def minimiser(v: Number, phi: Phi, g: G = ZERO) -> Number:
         if phi.lo < kink < phi.hi and g.left(kink) <= v - phi.slope(kink) <= g.right(kink):
             return kink
 
-    def above(z: Number) -> bool:
-        return phi.slope(z) + g.left(z) > v
+    def excess(z: Number) -> Number:
+        return phi.slope(z) + g.left(z) - v
 
     start = _inner(phi)
     low = start
-    while above(low):
+    while excess(low) > 0:
         low = _outward(low, phi.lo, start)
     high = start
-    while not above(high):
+    while excess(high) <= 0:
         high = _outward(high, phi.hi, start)
+    tried = False
     while high - low > WIDTH * max(abs(low), abs(high), FLOOR):
+        if not tried and high - low < NEAR * max(abs(low), abs(high)):
+            tried, (a, b) = True, _secant(excess, low, high)
+            low, high = (a, b) if low < a < b < high and excess(a) <= 0 < excess(b) else (low, high)
+            continue
         middle = (low + high) / 2
-        low, high = (low, middle) if above(middle) else (middle, high)
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
     return (low + high) / 2
+
+
+def _secant(f: Callable[[Number], Number], x: Number, y: Number) -> tuple[Number, Number]:
+    """The ends of a final bracket around what eight secant steps reach, for the caller to test: it saves bisections."""
+    low, high, fx, fy = x, y, f(x), f(y)
+    for _ in range(8):
+        if fx == fy:
+            break
+        x, y, fx = y, y - fy * (y - x) / (fy - fx), fy
+        if not low <= y <= high:
+            break
+        fy = f(y)
+    margin = WIDTH * abs(y) / 2
+    return y - margin, y + margin
 
 
 def _inner(phi: Phi) -> Number:

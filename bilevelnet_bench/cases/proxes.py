@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import bilevelnet as bln
 
-Pair = tuple[bln.legendre.Legendre, bln.regularizers.Regularizer]
 
-
-def pairs() -> dict[str, Pair]:
-    """By name: φ and g in that order."""
+def layers() -> dict[str, bln.BilevelLayer]:
+    """v ↦ argmin_z φ(z) + g(z) − ⟨z, v⟩ by name: layers with A(z⁻) = z⁻ and no reference, so that v = z⁻."""
     return {
-        "boltzmann_shannon + simplex": (bln.legendre.BoltzmannShannon(), bln.regularizers.Simplex()),
-        "energy + box": (bln.legendre.Energy(), bln.regularizers.Box(0.0, 1.0)),
-        "fermi_dirac + l1": (bln.legendre.FermiDirac(), bln.regularizers.L1(0.1)),
+        "boltzmann_shannon + simplex": _prox(bln.legendre.BoltzmannShannon(), bln.regularizers.Simplex()),
+        "energy + box": _prox(bln.legendre.Energy(), bln.regularizers.Box(0.0, 1.0)),
+        "fermi_dirac + l1": _prox(bln.legendre.FermiDirac(), bln.regularizers.L1(0.1)),
     }
+
+
+def _prox(phi: bln.legendre.Legendre, g: bln.regularizers.Regularizer) -> bln.BilevelLayer:
+    reference = bln.divergences.Zero()
+    return bln.BilevelLayer(bln.couplings.Affine(nn.Identity()), bln.divergences.Bregman(phi, reference), g)
 
 
 def points(batch: int, n: int, seed: int = 0) -> Tensor:
