@@ -129,4 +129,6 @@ class Absorbed:
         ):  # parts of one function share w in proportion, also where z over- or underflows
             (name,) = self.basis
             return w * (self.phi.span()[name] / self.coefficients()[name])  # type: ignore[index]
+        if set(self.phi.span() or ()) == {"linear"}:
+            return self.phi.grad(z)  # m z, also where a barrier holds z at 0 or h'(z) underflows to −∞
         return w - self.slope(z)

@@ -81,6 +81,9 @@ class Sum(Regularizer):
         return left, right
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
+        domain = self.domain
+        if isinstance(domain, Interval) and domain.constant and domain.lo == domain.hi:
+            return torch.where(v == v, domain.lo, v)  # one point, which may be an end of a term's own domain
         composed = self.composed()
         if composed is not None:
             return composed(v, step)

@@ -40,8 +40,9 @@ class NegEntropy(Smooth):
         return self.lam / z
 
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        grad = self.grad(z)
-        return torch.where(z > 0, grad, -torch.inf), grad
+        # A z that underflowed to 0 stands for all below the smallest number.
+        least = torch.full_like(z, torch.finfo(z.dtype).tiny)
+        return torch.where(z > 0, self.grad(z), -torch.inf), self.grad(torch.where(z == 0, least, z))
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         return log_linear_root(v, 1.0, step * self.lam)

@@ -90,7 +90,10 @@ class Inverse:
         return self.phi.constant and all(t.constant for t in self.terms)
 
     def grad(self, z: Tensor) -> Tensor:
-        return self.phi.grad(z) + self.slope(z)
+        grad = self.phi.grad(z) + self.slope(z)
+        for d in (t.domain for t in self.terms if t.domain != Interval()):  # ∓∞ outside dom h, where a knot may lie
+            grad = torch.where(z < d.lo, -torch.inf, torch.where(z > d.hi, torch.inf, grad))
+        return grad
 
     def slope(self, z: Tensor) -> Any:
         return sum(t.grad(z) for t in self.terms)

@@ -165,8 +165,10 @@ def _firm(g: Regularizer, event: Event, draw: Draw) -> Finding:
         found.append((v, z, v[order], z[order]))
     v, z, w, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     error = event.inner(z - y, z - y) - event.inner(v - w, z - y)
+    # Where z and y are equal but for their own rounding, that of z − y is one of z and y.
     size = sum(event.norm(t) for t in (v, w, z, y)) * event.norm(z - y)
-    return Finding(error.clamp(min=0), ROUNDING * size, {"x": v, "y": w})
+    rounded = 4 * EPS * (event.norm(v) + event.norm(w)) * (event.norm(z) + event.norm(y))
+    return Finding(error.clamp(min=0), ROUNDING * size + rounded, {"x": v, "y": w})
 
 
 def _scaled(g: Regularizer, event: Event, draw: Draw) -> Finding:
