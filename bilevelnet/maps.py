@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
 
 class Outcome(NamedTuple):
-    """Of one solve. ``status`` broadcasts to the shape of z (event dimensions kept as 1)."""
+    """Of one solve. ``status`` broadcasts to the shape of z (event dimensions kept as 1); so does what
+    ``residual()`` gives, of a solver that knows it better than g's own distance does.
+    """
 
     z: Tensor
     dual: Tensor | None
     status: Tensor
     iterations: int | Tensor
     multipliers: dict[str, Tensor]
+    residual: Callable[[], Tensor] | None = None
 
 
 class Map:

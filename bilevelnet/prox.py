@@ -83,11 +83,14 @@ class Bound:
         self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...], init: Solution | Tensor | None = None
     ) -> Solution:
         """The whole Solution, after the policy."""
-        z, u, status, iterations, multipliers = self.map.solve(v, self._near(init, v))
+        z, u, status, iterations, multipliers, given = self.map.solve(v, self._near(init, v))
         if isinstance(iterations, Tensor) and readable(iterations):
             iterations = int(iterations)
         with torch.no_grad():
-            residual = self.prox.residual(z, self.prox.phi.grad(z) if u is None else u, v)
+            if given is None:
+                residual = self.prox.residual(z, self.prox.phi.grad(z) if u is None else u, v)
+            else:
+                residual = given()
             residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual
         broken = (status <= KINK) & ~z.isfinite()
         status = worst(torch.where(broken, INVALID, status), dims)

@@ -33,6 +33,7 @@ from ..regularizers import (
     Sum,
 )
 from ..regularizers.calculus import Scaled
+from ..solution import INFEASIBLE, UNBOUNDED
 
 Idle = tuple[Tensor, Tensor, Tensor] | None
 
@@ -41,6 +42,8 @@ class Equation:
     """One multiplier along ``dim``."""
 
     positive = True  # s = e^x, else s = x
+    bounded = True  # a set: idle, it leaves the free problem; else a norm: idle, z = 0
+    failure = INFEASIBLE  # where no s solves the equation
 
     def __init__(self, term: Any):
         self.term = term
@@ -76,7 +79,7 @@ class Equation:
         raise NotImplementedError
 
     def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
-        """(mask, z, u) where no multiplier is needed; None where one always is. ``free()`` is (z, u) without the term."""
+        """(mask, z, u) where no multiplier is needed; None where one always is. ``free()`` is (z, u) without it."""
         return None
 
     def _sum(self, x: Tensor) -> Tensor:
@@ -175,6 +178,9 @@ class L2BallEquation(L1BallEquation):
 class NormEquation(Equation):
     """λ₁‖z‖₁ + λ₂‖z‖₂ at z ≠ 0: with s = ‖z‖₂, g gains λ₁|z| + (λ₂/2s) z², and log s − log ‖z(s)‖ increases."""
 
+    bounded = False
+    failure = UNBOUNDED
+
     def __init__(self, term: Any):
         super().__init__(term)
         self.piece: Any = Sum(L1(torch.zeros(())), SquaredL2(torch.zeros(())))
@@ -259,7 +265,7 @@ class GroupEquation(NormEquation):
 
 
 class LinfEquation(NormEquation):
-    """λ max|z_i| at z ≠ 0: with s = max|z_i|, g gains |z_i| ≤ s, and λ − Σ |v_i − u_i| over the box increases with s."""
+    """λ max|z_i| at z ≠ 0: with s = max|z_i|, g gains |z_i| ≤ s, and λ − Σ |v_i − u_i| over the box increases."""
 
     def __init__(self, term: Any):
         super().__init__(term)

@@ -12,11 +12,12 @@ from ..closed_forms.plan import plan
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
-from ..numerics import attach
-from ..numerics.bracket import LIMIT, NONE, Function
+from ..numerics import attach, norm
+from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.search import register, search
+from ..problem import Prox
 from ..regularizers import Regularizer, Sum, Zero
-from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER
+from ..solution import CONVERGED, INVALID, MAX_ITER
 from .base import Solver
 from .equations import Linear, equation_of
 from .scalar import Scalar
@@ -114,17 +115,50 @@ class MultiplierMap(Map):
         x = self._attached(torch.where(asleep | (code == NONE), 0.0, x), asleep, finite, keep)
         outcome = self.split.point(x, finite)
         z, u = outcome.z, outcome.dual
+        # z varies continuously with s, so that a jump is rounding, or a search that left the range of floats.
+        missed, size = equation.residual(x, torch.where(keep, z, 0.0), u, finite)  # type: ignore[arg-type]
+        lost = (code == NONE) | ((code == JUMP) & ~(missed.abs() <= torch.finfo(z.dtype).eps ** 0.5 * size))
+        if isinstance(equation, Linear):
+            z = z + self._rounding(x, z, missed, finite, keep).detach()
         if idle is not None:
             z, u = torch.where(asleep, idle[1], z), torch.where(asleep, idle[2], u)  # type: ignore[arg-type]
         z, u = torch.where(keep, z, 0.0), torch.where(keep, u, -torch.inf)  # type: ignore[arg-type]
-        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, INFEASIBLE, CONVERGED))
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure, CONVERGED))
         status = torch.maximum(torch.where(asleep, CONVERGED, status), torch.where(keep, outcome.status, CONVERGED))
         status = torch.where(keep.any(dim, keepdim=True), status, INVALID)
         valid = v.isfinite() | ((v == -math.inf) & isinstance(equation, Linear))
         status = torch.where(valid, equation.scatter(status), INVALID)
         s = torch.where(asleep, 0.0, equation.multiplier(x))
         multipliers = {equation.constraint.label: s.squeeze(dim)}
-        return Outcome(equation.scatter(z), equation.scatter(u), status, iterations, multipliers)
+
+        def residual() -> Tensor:
+            return equation.scatter(self._residual(x, z, u, finite, keep, asleep))
+
+        return Outcome(equation.scatter(z), equation.scatter(u), status, iterations, multipliers, residual)
+
+    def _residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor, keep: Tensor, asleep: Tensor) -> Tensor:
+        """dist(v − ∇φ(z), ∂g(z)) with the multiplier given, and by how much the equation is missed."""
+        equation, s = self.split.equation, self.split.equation.multiplier(x)
+        equation.set(s)
+        shifted = equation.shifted(v, s)
+        inner = Prox(self.phi, self.split.inner.g).residual(z, u, shifted)  # type: ignore[attr-defined]
+        missed = equation.residual(x, z, u, v)[0].abs()
+        awake = norm(torch.where(keep, inner, 0.0), (equation.dim,)) + missed
+        free = Prox(self.phi, self.split.free.g).residual(z, u, v)  # type: ignore[attr-defined]
+        idle = norm(torch.where(keep, free, 0.0), (equation.dim,)) if equation.bounded else torch.zeros_like(awake)
+        return torch.where(asleep, idle, awake)
+
+    def _rounding(self, x: Tensor, z: Tensor, missed: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """What the rounding of v − s a left of the equation, spread by a Newton step in z: no float s need meet it."""
+        equation, a = self.split.equation, self.split.equation.coefficients(v)  # type: ignore[attr-defined]
+        shifted = equation.shifted(v, equation.multiplier(x)).detach()
+        gain = torch.func.grad(lambda t: self.split.inner.solve(t).z.sum())(shifted)
+        gain = torch.where(keep & gain.isfinite(), a * gain, 0.0)
+        step = gain * (missed / (a * gain).sum(equation.dim, keepdim=True))
+        moved = z + step
+        inside = self.split.inner.g.domain.contains(moved) & self.phi.domain.contains(moved)  # type: ignore[attr-defined]
+        small = missed.abs() <= torch.finfo(z.dtype).eps ** 0.5 * z.abs().sum(equation.dim, keepdim=True)
+        return torch.where(inside & small & step.isfinite(), step, 0.0)
 
     def _free(self, v: Tensor) -> tuple[Tensor, Tensor]:
         outcome = self.split.free.solve(v)
