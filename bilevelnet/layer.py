@@ -95,13 +95,14 @@ class BilevelLayer(nn.Module):
     def check_input(self, z_prev: Tensor) -> None:
         """InputError unless z⁻ is a floating-point tensor of the coupling's width and dtype."""
         check_floating(z_prev, "z⁻")
-        if z_prev.ndim < self.coupling.event_ndim:
-            raise InputError(f"z⁻ has {z_prev.ndim} dimensions; one sample has {self.coupling.event_ndim}")
-        width = getattr(self.coupling, "in_features", None)
+        coupling = self.problem.coupling
+        if z_prev.ndim < coupling.event_ndim:
+            raise InputError(f"z⁻ has {z_prev.ndim} dimensions; one sample has {coupling.event_ndim}")
+        width = getattr(coupling, "in_features", None)
         if width is not None:
             if z_prev.shape[-1] != width:
                 raise InputError(f"z⁻ has width {z_prev.shape[-1]}, the coupling takes {width}")
-            weight = self.coupling.weight
+            weight = coupling.weight
             if weight.dtype is not z_prev.dtype and not torch.is_autocast_enabled(z_prev.device.type):
                 raise InputError(
                     f"z⁻ is {z_prev.dtype}, the coupling {weight.dtype}: convert one, e.g. layer.to(z.dtype)"
@@ -112,10 +113,10 @@ class BilevelLayer(nn.Module):
 
         In eager mode a failure raises or warns here, with the words that help.
         """
-        divergence = self.divergence
-        if policy == "ignore" or not divergence.reference.uses_point or not z_prev.numel():
+        phi, reference = self.problem.phi, self.problem.reference
+        if policy == "ignore" or not reference.uses_point or not z_prev.numel():
             return None
-        phi, eager = divergence.phi, readable(z_prev)
+        eager = readable(z_prev)
         if eager:
             ((low, high),) = extremes(z_prev)
             if phi.domain.holds(low, high):
