@@ -121,7 +121,7 @@ def to_domain(domain: Any, x: float) -> torch.Tensor:
 
 def test_values_alone_through_every_transform() -> None:
     phi, lam = MyEntropy(), torch.tensor(0.5, dtype=F64, requires_grad=True)
-    v = torch.linspace(-3, 6, 10, dtype=F64)
+    v = torch.tensor([-3.0, -0.9, 0.1, 1.3, 6.0], dtype=F64)
 
     def f(v: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
         return bln.bregman_prox(phi, MyPenalty(lam), v)

@@ -54,7 +54,9 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         jump = tight & ~small & ~resting & ~(value.abs() <= 4 * slope * width)
         zero_inside = (lo <= 0) & (hi >= 0)
         ended = small | resting | tight
-        last = torch.where(jump, torch.where(zero_inside, 0.0, x), torch.where((newton >= lo) & (newton <= hi), newton, x))
+        last = torch.where(
+            jump, torch.where(zero_inside, 0.0, x), torch.where((newton >= lo) & (newton <= hi), newton, x)
+        )
         inside = (newton > lo) & (newton < hi) & (2 * moved <= size_of_step)
         middle = torch.where(
             width <= 0.5 * (1 + lo.abs()), lo + width / 2, torch.sinh((torch.asinh(lo) + torch.asinh(hi)) / 2)
