@@ -33,8 +33,8 @@ def softsign_squared_l2(phi: Softsign, h: Any, v: Tensor) -> Tensor:
 @known(Elu, SquaredL2, "Wright omega")
 def elu_squared_l2(phi: Elu, h: Any, v: Tensor) -> Tensor:
     """z = v/(1 + λ) for v ≥ 0; else z = α(e^t − 1) with t + λα(e^t − 1) = v, a Wright omega."""
-    below = phi.alpha * expm1(expm1_linear_root(torch.where(v < 0, v, 0.0), h.lam * phi.alpha))
-    return torch.where(v < 0, below, v / (1 + h.lam))
+    below = phi.alpha * expm1(expm1_linear_root(torch.where(v > 0, 0.0, v), h.lam * phi.alpha))
+    return torch.where(v > 0, v / (1 + h.lam), below)
 
 
 @known(LeakyRelu, SquaredL2, "scaling on either side")

@@ -29,9 +29,10 @@ class Select:
         knots = [t for term in terms for t in term.pieces()[0]]
         # Values cannot be read while a graph is traced: there the levels are part of it.
         fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots) and not torch.compiler.is_compiling()
-        self.levels: Any = {t: self._level_of_number(t) for t in knots} if fixed else None
+        levels = {t: self._level_of_number(t) for t in knots} if fixed else {}
+        self.levels: Any = levels if fixed else None
         # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
-        self.snapped = not fixed or not all(self._returns(t) for t in knots if math.isfinite(self.levels[t]))
+        self.snapped = not fixed or not all(self._returns(t) for t, a in levels.items() if math.isfinite(a))
 
     def __call__(self, v: Tensor) -> Tensor:
         if not self.terms:

@@ -33,21 +33,21 @@ class Elu(Separable):
 
     def value(self, z: Tensor) -> Tensor:
         t = _negative(z) / self.alpha
-        return torch.where(z < 0, self.alpha * (t * t.log1p() + log1p_minus(t)), z**2 / 2)
+        return torch.where(z > 0, z**2 / 2, self.alpha * (t * t.log1p() + log1p_minus(t)))
 
     def grad(self, z: Tensor) -> Tensor:
-        return torch.where(z < 0, (_negative(z) / self.alpha).log1p(), z)
+        return torch.where(z > 0, z, (_negative(z) / self.alpha).log1p())
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         if isinstance(self.alpha, float):
             return functional.elu(u, self.alpha)
-        return torch.where(u < 0, self.alpha * expm1(_negative(u)), u)
+        return torch.where(u > 0, u, self.alpha * expm1(_negative(u)))
 
     def conjugate(self, u: Tensor) -> Tensor:
-        return torch.where(u < 0, self.alpha * expm1_minus(_negative(u)), u**2 / 2)
+        return torch.where(u > 0, u**2 / 2, self.alpha * expm1_minus(_negative(u)))
 
     def hessian(self, z: Tensor) -> Tensor:
-        return torch.where(z < 0, 1 / (self.alpha + _negative(z)), 1.0)
+        return torch.where(z > 0, 1.0, 1 / (self.alpha + _negative(z)))
 
     @property
     def strong_convexity(self) -> Scalar:
@@ -57,4 +57,4 @@ class Elu(Separable):
 
 
 def _negative(x: Tensor) -> Tensor:
-    return torch.where(x < 0, x, 0.0)  # the branch that is not taken stays finite, and so do its derivatives
+    return torch.where(x > 0, 0.0, x)  # the branch that is not taken stays finite, and so do its derivatives
