@@ -43,7 +43,7 @@ class Plan:
     rounds: int
 
 
-FULL = Plan(Settings(150, 16, 1e-2), Settings(30, 32, 1e-2, "adam"), seeds=5, samples=(10, 5), rounds=25)
+FULL = Plan(Settings(120, 16, 1e-2), Settings(30, 32, 1e-2, "adam"), seeds=5, samples=(10, 5), rounds=25)
 QUICK = Plan(Settings(2, 50, 1e-2), Settings(1, 100, 1e-2, "adam"), seeds=2, samples=(2, 1), rounds=3)
 
 

@@ -112,6 +112,10 @@ class Absorbed:
         """Σ ∇h(z)."""
         return sum(t.derivatives(z)[0] for t in self.terms)
 
+    def curvature(self, z: Tensor) -> Any:
+        """ψ''(z) of a separable ψ."""
+        return self.phi.hessian(z) + sum(t.hessian(z) for t in self.terms)  # type: ignore[attr-defined]
+
     def inverse(self, w: Tensor) -> Tensor:
         if not self.terms:
             return self.phi.grad_conjugate(w)

@@ -53,6 +53,11 @@ class ClosedFormMap(Map):
         z, w = self._point(v)
         return Outcome(self.select.snap(w, z), self.psi.dual(w, z), self.status(v), 0, {})
 
+    def gain(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, u, dz/dv) entry by entry, for a separable pair."""
+        z, w = self._point(v)
+        return z, self.psi.dual(w, z), self.select.gain(w, z)
+
     def status(self, v: Tensor) -> Tensor:
         w = v if self.coupled else self.select(v)
         status = torch.where(_entries(self.psi.dual_domain.interior(w), w), CONVERGED, UNBOUNDED)

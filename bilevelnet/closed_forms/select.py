@@ -48,6 +48,16 @@ class Select:
                 z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
 
+    def gain(self, w: Tensor, z: Tensor) -> Tensor:
+        """dz/dv = 1/ψ''(z), 0 where w rests on a knot."""
+        gain = 1 / self.psi.curvature(z)
+        for term in self.terms:
+            for t in term.pieces()[0]:
+                level = self._level(t, w)
+                if isinstance(level, Tensor) or abs(level) != math.inf:
+                    gain = torch.where(w == level, 0.0, gain)
+        return gain
+
     def _level(self, t: Scalar, v: Tensor) -> Scalar:
         if self.levels is not None:
             return self.levels[t]

@@ -71,6 +71,10 @@ class Equation:
         """(residual, size of its terms)."""
         raise NotImplementedError
 
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        """d residual/dx, from gain = dz/dv of the separable problem."""
+        raise NotImplementedError
+
     def start(self, phi: Legendre, v: Tensor) -> Tensor:
         return torch.zeros_like(v.sum(self.dim, keepdim=True))
 
@@ -117,6 +121,9 @@ class Linear(Equation):
         terms, b = self.coefficients(v) * z, self.target(v)
         return b - self._sum(terms), self._sum(terms.abs()) + abs(b)
 
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        return self._sum(self.coefficients(v) ** 2 * gain)
+
     def start(self, phi: Legendre, v: Tensor) -> Tensor:
         if isinstance(self.constraint, AffineSet):
             return super().start(phi, v)
@@ -154,6 +161,9 @@ class L1BallEquation(Equation):
         size, radius = self._size(z), self.constraint.radius
         return radius - size, radius + size
 
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        return x.exp() * self._sum(gain)  # dz/ds = −sign(z) dz/dv
+
     def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
         z, u = free()
         return self._size(z) <= self.constraint.radius, z, u
@@ -170,6 +180,9 @@ class L2BallEquation(L1BallEquation):
 
     def _size(self, z: Tensor) -> Tensor:
         return norm(z, (self.dim,))
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        return x.exp() * self._sum(z**2 * gain) / self._size(z)  # dz/ds = −z dz/dv
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         return (norm(v - u, (self.dim,)) / norm(z, (self.dim,))).log()
@@ -201,6 +214,11 @@ class NormEquation(Equation):
         # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
         size = torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
         return x - size, x.abs() + size.abs()
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        # dz/ds = (λ₂/s²) z dz/dv
+        shrink = self.weights(x)[1] / x.exp()
+        return 1 - shrink * self._sum(z**2 * gain) / self._sum(z**2).clamp(min=torch.finfo(z.dtype).tiny)
 
     def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
         """z = 0, where 0 is in int dom φ: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
@@ -280,6 +298,11 @@ class LinfEquation(NormEquation):
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         terms = torch.where((v - u).isfinite(), (v - u).abs(), torch.inf)
         return self.term.lam - self._sum(terms), self.term.lam + self._sum(terms)
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        # An entry on the box has u = ±∇φ(s), so that |v − u| falls by φ''(s) ds.
+        resting = z.abs() >= x.exp() * (1 - 4 * torch.finfo(z.dtype).eps)
+        return x.exp() * self._sum(torch.where(resting, self.curvature(z), 0.0))
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         return z.abs().amax(self.dim, keepdim=True).log()

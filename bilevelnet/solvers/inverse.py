@@ -98,6 +98,9 @@ class Inverse:
     def slope(self, z: Tensor) -> Any:
         return sum(t.grad(z) for t in self.terms)
 
+    def curvature(self, z: Tensor) -> Any:
+        return self.phi.hessian(z) + sum(t.hessian(z) for t in self.terms)
+
     def inverse(self, w: Tensor) -> Tensor:
         return self.point(w).z
 

@@ -52,6 +52,7 @@ class Split:
             raise InputError(f"it takes a separable φ and one coupled term, not {len(coupled)} with {phi.label}")
         self.phi, self.separable = phi, [t for t in terms if not t.event_ndim]
         self.equation = equation_of(coupled[0])
+        self.equation.curvature = phi.hessian
         self.free = _separable_map(phi, self.separable)
         piece = self.equation.piece
         self.inner = _separable_map(phi, [*self.separable, piece]) if piece is not None else self.free
@@ -61,6 +62,15 @@ class Split:
         s = self.equation.multiplier(x)
         self.equation.set(s)
         return self.inner.solve(self.equation.shifted(v, s))
+
+    def probe(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(value, slope, size) of the residual at x, without a graph."""
+        s = self.equation.multiplier(x)
+        self.equation.set(s)
+        z, u, gain = self.inner.gain(self.equation.shifted(v, s))  # type: ignore[attr-defined]
+        z, gain = torch.where(keep, z, 0.0), torch.where(keep, gain, 0.0)
+        value, size = self.equation.residual(x, z, u, v)
+        return value, self.equation.slope(x, z, gain, v), size
 
     def residual(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         outcome = self.point(x, v)
@@ -78,12 +88,7 @@ class Family:
     def function(self, v: Tensor, tensors: list[Tensor]) -> Function:
         self.twin.load(tensors)
         v, keep = masked(v)
-
-        def f(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            slope, (value, size) = torch.func.grad(lambda t: _summed(self.split.residual(t, v, keep)), has_aux=True)(x)
-            return value, slope, size
-
-        return f
+        return lambda x: self.split.probe(x, v, keep)
 
 
 class MultiplierMap(Map):
@@ -152,7 +157,7 @@ class MultiplierMap(Map):
         """What the rounding of v − s a left of the equation, spread by a Newton step in z: no float s need meet it."""
         equation, a = self.split.equation, self.split.equation.coefficients(v)  # type: ignore[attr-defined]
         shifted = equation.shifted(v, equation.multiplier(x)).detach()
-        gain = torch.func.grad(lambda t: self.split.inner.solve(t).z.sum())(shifted)
+        gain = self.split.inner.gain(shifted)[2]  # type: ignore[attr-defined]
         gain = torch.where(keep & gain.isfinite(), a * gain, 0.0)
         step = gain * (missed / (a * gain).sum(equation.dim, keepdim=True))
         moved = z + step
@@ -165,7 +170,7 @@ class MultiplierMap(Map):
         return outcome.z, outcome.dual  # type: ignore[return-value]
 
     def _attached(self, x: Tensor, asleep: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        slope = torch.func.grad(lambda t: self.split.residual(t, v, keep)[0].sum())(x.detach()).detach()
+        slope = self.split.probe(x.detach(), v.detach(), keep)[1].detach()
         steady = ~asleep & (slope != 0) & slope.isfinite()
         return attach(lambda t: self.split.residual(t, v, keep)[0], x, torch.where(steady, slope, torch.inf))
 
@@ -189,10 +194,6 @@ def masked(v: Tensor) -> tuple[Tensor, Tensor]:
     """(v with its masked entries, −∞, at a finite value, the mask of the others)."""
     keep = v != -math.inf
     return torch.where(keep, v, 0.0), keep
-
-
-def _summed(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    return pair[0].sum(), pair
 
 
 def _separable_map(phi: Legendre, terms: list[Any]) -> Map:

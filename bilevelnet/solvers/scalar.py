@@ -61,6 +61,12 @@ class ScalarMap(Map):
         z, u = self.select.snap(w, point.z), point.u
         return Outcome(z, u, status, point.iterations, {})
 
+    def gain(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, u, dz/dv) entry by entry."""
+        w = self.select(v)
+        point = self.psi.point(w)
+        return point.z, point.u, self.select.gain(w, point.z)
+
     def explain(self) -> str:
         where = "u = ∇φ(z)" if self.psi.in_dual else f"the chart of {self.psi.domain}"
         smooth = " + ".join(t.label for t in self.psi.terms) or "no smooth term"
