@@ -13,7 +13,6 @@ from ..legendre import Legendre
 from ..numerics import select
 from ..piece import Scalar
 from ..regularizers.piecewise_linear import Piecewise, left_slopes
-from .absorb import Absorbed
 
 
 class Select:
