@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C import _functorch
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .errors import InputError
@@ -26,6 +27,13 @@ def readable(*tensors: Tensor) -> bool:
         if t.is_cuda and torch.cuda.is_current_stream_capturing():
             return False
     return True
+
+
+def tracked(*tensors: Tensor) -> bool:
+    """Whether a derivative may be asked for: some tensor needs one, or a transform or a trace is under way."""
+    if torch.compiler.is_compiling() or forward_ad._current_level >= 0:
+        return True
+    return any((t.requires_grad and torch.is_grad_enabled()) or _functorch.maybe_get_level(t) > 0 for t in tensors)
 
 
 def extremes(*tensors: Tensor) -> list[tuple[float, float]]:

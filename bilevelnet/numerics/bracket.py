@@ -27,7 +27,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
 
     Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
     that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 steps from any bracket. A value
-    of ±∞ counts by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or is below the rounding of
+    of ±∞ counts by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or below the rounding of
     its terms, where Newton no longer moves x, or where the bracket is down to neighbouring floats: there f jumps,
     and 0 is taken where the bracket holds it. On a GPU the host looks every eighth step.
     """
@@ -73,3 +73,22 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         if (not x.is_cuda or iteration % 8 == 0) and not bool((code == LIMIT).any()):
             break
     return Found(x, code, iteration)
+
+
+def newton(f: Function, start: Tensor, steps: int, tol: float = 0.0) -> Found:
+    """Bare Newton steps from ``start``; FOUND where |f| is below tol or the rounding of its terms, else LIMIT.
+
+    Stops before ``steps`` evaluations where every entry is FOUND at every other look.
+    """
+    eps, x = torch.finfo(start.dtype).eps, start
+    iteration = 0
+    for iteration in range(1, steps + 1):
+        value, slope, size = f(x)
+        step = x - value / slope
+        last = iteration == steps
+        if last or (iteration % 2 == 0 and not x.is_cuda):
+            small = value.isfinite() & (value.abs() <= (2 * eps * size).clamp(min=tol)) & step.isfinite()
+            if last or bool(small.all()):
+                break
+        x = step
+    return Found(torch.where(small, step, x), torch.where(small, FOUND, LIMIT).to(torch.int8), iteration)

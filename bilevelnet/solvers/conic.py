@@ -79,8 +79,13 @@ class ConicMap(Map):
             raise InputError(
                 f"{self.phi.label} + {self.g.label} with these learned weights is not DPP: cvxpylayers cannot take it"
             )
-        args = {"solve_method": self.solver.method}
-        return CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args), weights
+        args: dict[str, Any] = {"solve_method": self.solver.method}
+        layer = CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args)
+        if layer.ctx.cone_dims.psd and self.solver.method == "Clarabel":
+            # cvxpylayers 1.2 differentiates Clarabel's semidefinite solutions wrongly (by 1 in dz/dv), SCS's rightly.
+            args = {"solve_method": "SCS", "eps_abs": 1e-9, "eps_rel": 1e-9}
+            layer = CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args)
+        return layer, weights
 
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         n = v.shape[-1] if v.ndim else 1

@@ -17,6 +17,7 @@ from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.search import register, search
 from ..solution import CONVERGED, KINK, MAX_ITER, UNBOUNDED
+from ..values import tracked
 from .twin import Twin, kept_handle, tensors_of
 
 
@@ -113,7 +114,13 @@ class Inverse:
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
-        z, u = self._attached(x, code == JUMP, w)
+        if tracked(w, *tensors):
+            z, u = self._attached(x, code == JUMP, w)
+        elif self.in_dual:
+            z, u = self.phi.grad_conjugate(x), x
+        else:
+            z, _ = chart(_common_domain(self.phi, self.terms), x)
+            u = torch.where(code == JUMP, self.phi.grad(z), w - self.slope(z)) if self.terms else w
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where((code == JUMP) & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
