@@ -18,11 +18,11 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 
 
 @app.command()
-def demo(out: Out = Path("results"), quick: Quick = False, threads: Threads = 2) -> None:
+def demo(out: Out = Path("results"), quick: Quick = False) -> None:
     """Train Bregman and standard networks, draw them, solve their lower levels again, time a step."""
     from . import demo as experiment
 
-    experiment.run(experiment.QUICK if quick else experiment.FULL, out, threads, Console())
+    experiment.run(experiment.QUICK if quick else experiment.FULL, out, Console())
 
 
 @app.command()

@@ -26,10 +26,12 @@ from .training import Settings, Trained, train
 VERSIONS = ("bregman", "standard")
 NOTES = """\
 ± is the standard deviation over the seeds; what is not accuracy is of seed 0.
+probe: test accuracy of a linear classifier on z; Fisher: scatter between
+classes over scatter within, on test points; for the input and every layer.
 argmin again: the worst relative difference between the trained layers and an
 independent solution of their argmin problems by bracketing at 40 digits.
 step: forward + backward of the layers on one batch, and its ratio to the same
-widths of nn.Linear and activation in one run, median \\[quartiles]."""
+widths of nn.Linear and activation in one run, 1 thread, median \\[quartiles]."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class Task:
         return f"{self.name}: {' → '.join(map(str, self.widths))}, φ = {self.activation}; {self.settings}"
 
 
-def run(plan: Plan, out: Path, threads: int, console: Console) -> None:
-    """Everything, ending with the table and the paths of the pictures and the record. ``threads``: of the timings."""
-    torch.set_num_threads(1)  # networks this small lose by a second thread
+def run(plan: Plan, out: Path, console: Console) -> None:
+    """Everything, ending with the table and the paths of the pictures and the record."""
+    torch.set_num_threads(1)  # networks as small as these lose by a second thread
     tasks = (
         Task("spirals", spirals.spirals, spirals.network, (2, 2, 2, 2), "atan", plan.spirals),
         Task("digits", digits.digits, digits.network, digits.WIDTHS, "fermi_dirac", plan.digits),
@@ -87,7 +89,7 @@ def run(plan: Plan, out: Path, threads: int, console: Console) -> None:
             _separation(table, log, separations)
             pictures.append(figures.spirals(out / "spirals.png", data, first, separations))
         _argmin(table, log, task, first, data, samples)
-        _step(table, log, task, first, data, plan.rounds, threads)
+        _step(table, log, task, first, data, plan.rounds)
         table.add_section()
     pictures.append(figures.training(out / "training.png", curves))
     console.print(table)
@@ -127,7 +129,7 @@ def _separation(table: Table, log: Path, separations: dict[str, list[Separation]
         metrics.record(log, what="separation by layer", task="spirals", version=version, seed=0, layers=found)
     for name in Separation._fields:
         cells = [" ".join(f"{getattr(s, name):.2f}" for s in found) for found in separations.values()]
-        label = "linear probe" if name == "probe" else "Fisher ratio"
+        label = "probe" if name == "probe" else "Fisher"
         table.add_row(f"  {label}, input to layer 3", *cells)
 
 
@@ -140,15 +142,13 @@ def _argmin(table: Table, log: Path, task: Task, networks: dict[str, Any], data:
     table.add_row("  argmin again: gradient", *(f"{f.gradient:.1e}" for f in found.values()))
 
 
-def _step(table: Table, log: Path, task: Task, networks: dict[str, Any], data: Data, rounds: int, threads: int) -> None:
+def _step(table: Table, log: Path, task: Task, networks: dict[str, Any], data: Data, rounds: int) -> None:
     x = data.x_train[: task.settings.batch]
     contenders: dict[str, nn.Module] = {version: network.chain for version, network in networks.items()}
     contenders["torch"] = torch_linear.sequential(task.widths, task.activation)
     calls = {name: metrics.forward_backward(module, x) for name, module in contenders.items()}
-    found = metrics.interleave(calls, rounds, threads)
-    metrics.record(
-        log, what="step", threads=threads, task=task.name, batch=len(x), times=found.times, ratios=found.ratios
-    )
+    found = metrics.interleave(calls, rounds)
+    metrics.record(log, what="step", task=task.name, batch=len(x), times=found.times, ratios=found.ratios)
     table.add_row("  step", *(f"{found.times[v].median * 1e6:.0f} µs" for v in networks))
     label = f"  ÷ nn.Linear's {found.times['torch'].median * 1e6:.0f} µs"
     table.add_row(label, *(_ratio(found.ratios[v]) for v in networks))

@@ -37,7 +37,7 @@ def spirals(
     with plt.rc_context(STYLE):
         shape, size = (len(networks), layers + 1), (WIDTH, 2.7 * len(networks))
         figure, axes = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.07)
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.07, rect=(0, 0, 1, 0.99))
         for row, (name, network) in zip(axes, networks.items(), strict=True):
             with torch.no_grad():
                 points = network.representations(data.x_test)
@@ -48,7 +48,7 @@ def spirals(
                 place = f"data; test accuracy {accuracy(network, data):.2f}" if k == 0 else f"after layer {k}"
                 axis.set_title(f"{place}\nprobe {at.probe:.2f}, Fisher {at.fisher:.2f}")
                 axis.set(xlim=LIMITS, ylim=LIMITS, xticks=TICKS, yticks=TICKS, aspect="equal")
-            row[0].set_ylabel(f"{name} MLP\n$z_2$")
+            row[0].set_ylabel(f"{name.capitalize()} MLP\n$z_2$")
         for axis in axes[-1]:
             axis.set_xlabel("$z_1$")
         handles = [_handle(plt, c) for c in range(2)]
@@ -67,7 +67,9 @@ def training(path: Path, curves: dict[str, dict[str, list[list[float]]]]) -> Pat
                 for run in runs:
                     axis.plot(range(1, len(run) + 1), run, style, color=COLOURS[c], alpha=0.3, linewidth=0.8)
                 mean = [statistics.fmean(values) for values in zip(*runs, strict=True)]
-                axis.plot(range(1, len(mean) + 1), mean, style, color=COLOURS[c], linewidth=2.2, label=version)
+                axis.plot(
+                    range(1, len(mean) + 1), mean, style, color=COLOURS[c], linewidth=2.2, label=version.capitalize()
+                )
             axis.set(title=f"{name}, {len(runs)} seeds", xlabel="epoch", ylabel="test accuracy")
             axis.set_ylim(top=1.01)
             axis.legend(loc="lower right")

@@ -46,15 +46,13 @@ def spread(samples: list[float]) -> Spread:
     return Spread(median, low, high, len(samples))
 
 
-def interleave(
-    contenders: dict[str, Call], rounds: int, threads: int | None = None, seconds: float = 0.02
-) -> Comparison:
+def interleave(contenders: dict[str, Call], rounds: int, seconds: float = 0.02) -> Comparison:
     """Time the contenders in turn, ``rounds`` times, in alternating order; the last one is the baseline.
 
     A timing repeats the call for about ``seconds``. Ratios are taken within a round, so that what slows the machine
-    for longer than a round falls on both sides. ``threads``: torch's own number unless given.
+    for longer than a round falls on both sides.
     """
-    threads = threads or torch.get_num_threads()
+    threads = torch.get_num_threads()
     timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in contenders.items()}
     for timer in timers.values():
         timer.timeit(1)  # a first call allocates, and may compile
