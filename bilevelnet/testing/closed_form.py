@@ -245,11 +245,11 @@ def _tails(pair: Pair) -> Finding:
     return Finding(torch.cat(bad), 0.0, {"v": torch.cat(at)})
 
 
-def _transform(law: Callable[[Function, Tensor, int], Finding], smooth: int = 0) -> Callable[[Pair], Finding]:
+def _transform(law: Callable[[Function, Tensor], Finding], smooth: int = 0) -> Callable[[Pair], Finding]:
     def check(pair: Pair) -> Finding:
         if smooth:
-            return law(pair, pair.smooth_points(smooth), pair.event.ndim)
-        return law(pair, pair.solved[0], pair.event.ndim)
+            return law(pair, pair.smooth_points(smooth))
+        return law(pair, pair.solved[0])
 
     return check
 

@@ -237,7 +237,7 @@ def _identity(s: Sample) -> Finding:
 
 def _transform(law: Callable[..., Finding]) -> Callable[[Sample], Finding]:
     def check(s: Sample) -> Finding:
-        return law(s.layer, s.z_prev, s.ndim)
+        return law(s.layer, s.z_prev)
 
     return check
 

@@ -11,7 +11,7 @@ from .report import Finding
 HALVES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def batched(f: Function, v: Tensor, ndim: int) -> Finding:
+def batched(f: Function, v: Tensor) -> Finding:
     """Three batch dimensions, an empty batch and non-contiguous input give what one batch dimension gives."""
     want = f(v)
     n = len(v) // 4 * 4
@@ -29,7 +29,7 @@ def batched(f: Function, v: Tensor, ndim: int) -> Finding:
     return _worst(errors, _scale(want), v)
 
 
-def vmapped(f: Function, v: Tensor, ndim: int) -> Finding:
+def vmapped(f: Function, v: Tensor) -> Finding:
     """vmap gives the batch, and vmap of grad the gradient of the batch."""
     want = f(v)
     x = v.detach().requires_grad_()
@@ -39,7 +39,7 @@ def vmapped(f: Function, v: Tensor, ndim: int) -> Finding:
     return _worst([_gap(got, want), _gap(each, slope)], _scale(want, slope), v)
 
 
-def forward_mode(f: Function, v: Tensor, ndim: int) -> Finding:
+def forward_mode(f: Function, v: Tensor) -> Finding:
     """⟨w, J d⟩ by jvp equals ⟨Jᵀw, d⟩ by backward."""
     generator = torch.Generator().manual_seed(5)
     x = v.detach().requires_grad_()
@@ -54,7 +54,7 @@ def forward_mode(f: Function, v: Tensor, ndim: int) -> Finding:
     return Finding((forward.sum(-1) - backward.sum(-1)).abs(), tolerance, {"v": v})
 
 
-def compiled(f: Function, v: Tensor, ndim: int) -> Finding:
+def compiled(f: Function, v: Tensor) -> Finding:
     """compile(fullgraph=True, backend="aot_eager") gives the values and gradients of eager mode."""
     torch.compiler.reset()
     x, y = (v.detach().clone().requires_grad_() for _ in range(2))
@@ -66,7 +66,7 @@ def compiled(f: Function, v: Tensor, ndim: int) -> Finding:
     return _worst([_gap(got, want), _gap(y.grad, x.grad)], _scale(want, x.grad), v)
 
 
-def twice_differentiable(f: Function, v: Tensor, ndim: int) -> Finding:
+def twice_differentiable(f: Function, v: Tensor) -> Finding:
     """torch.autograd.gradcheck and gradgradcheck, in float64, away from kinks."""
     x = v.detach().requires_grad_()
     torch.autograd.gradcheck(f, (x,), check_forward_ad=True, atol=1e-5, rtol=1e-4)
@@ -74,7 +74,7 @@ def twice_differentiable(f: Function, v: Tensor, ndim: int) -> Finding:
     return Finding(torch.zeros(1), 0.0, {})
 
 
-def half_precisions(f: Function, v: Tensor, ndim: int) -> Finding:
+def half_precisions(f: Function, v: Tensor) -> Finding:
     """No NaN in float32, bfloat16 and float16, in value or gradient; dtype kept."""
     bad = []
     for dtype in HALVES:
