@@ -15,6 +15,7 @@ from torch import Tensor
 from .errors import InputError
 
 Scalar = float | Tensor
+Rounding = Callable[[Tensor, Scalar], Tensor]
 
 
 class Domain:
@@ -87,11 +88,9 @@ class Interval(Domain):
         lo, hi = (
             t if not isinstance(t, Tensor) else (t.item() if t.numel() == 1 else "tensor") for t in (self.lo, self.hi)
         )
-        shown = [
-            "(" if lo == -math.inf or not self.closed[0] else "[",
-            ")" if hi == math.inf or not self.closed[1] else "]",
-        ]
-        return f"{shown[0]}{lo}, {hi}{shown[1]}".replace("inf", "∞")
+        left = "(" if lo == -math.inf or not self.closed[0] else "["
+        right = ")" if hi == math.inf or not self.closed[1] else "]"
+        return f"{left}{lo}, {hi}{right}".replace("inf", "∞")
 
 
 def Reals() -> Interval:
@@ -239,13 +238,7 @@ class Preimage(Domain):
     ``event_ndim`` is that of z.
     """
 
-    def __init__(
-        self,
-        domain: Domain,
-        map: Callable[[Tensor], Tensor],
-        event_ndim: int,
-        off: Callable[[Tensor, Scalar], Tensor] | None = None,
-    ):
+    def __init__(self, domain: Domain, map: Callable[[Tensor], Tensor], event_ndim: int, off: Rounding | None = None):
         self.domain, self.map, self.event_ndim, self.off = domain, map, event_ndim, off
         self.symmetric = getattr(domain, "symmetric", False)
 
