@@ -126,3 +126,15 @@ def test_one_nan_does_not_spoil_the_batch() -> None:
     z = bln.bregman_prox(phi, g, v, "conic", on_failure="nan")
     assert z.isnan().any(-1).tolist() == [False, True, False]
     torch.testing.assert_close(z[[0, 2]], bln.bregman_prox(phi, g, v[[0, 2]]), rtol=0, atol=VALUE)
+
+
+def test_a_matrix_fixes_the_width() -> None:
+    """Q of 3 × 3: 0 ∈ Qz + λ∂|z| − v is solved in closed form on the signs that the answer has."""
+    Q = torch.tensor([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]], dtype=torch.float64)
+    v = torch.tensor([2.0, 1.0, -1.5], dtype=torch.float64)
+    phi = legendre.Mahalanobis(Q)
+    z = bln.bregman_prox(phi, regularizers.L1(0.1), v)
+    want = torch.linalg.solve(Q, v - 0.1 * z.sign())
+    torch.testing.assert_close(z, want, rtol=0, atol=VALUE)
+    with pytest.raises(bln.InputError, match="mahalanobis takes vectors of width 3, nuclear_2x2 of width 4"):
+        bln.bregman_prox(phi, regularizers.Nuclear2x2(0.1), v)

@@ -25,6 +25,7 @@ class Legendre(Piece):
     domain: Any = Reals()
     dual_domain: Any = Reals()
     event_ndim: ClassVar[int] = 0
+    width: int | None = None  # of the vectors that φ takes, where it is fixed
     radial: bool = False  # ∇φ(z) = c(‖z‖) z with c > 0
     steep: bool = True  # |∇φ| → ∞ at the ends of the domain; else those that it holds are constraints
 

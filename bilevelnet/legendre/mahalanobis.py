@@ -43,6 +43,10 @@ class Mahalanobis(Legendre):
         factor = self._factor()
         return factor @ factor.mT
 
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return (self.raw_Q if "raw_Q" in self._parameters else self.Q_value).shape[-1]
+
     def _factor(self) -> Tensor:
         if "raw_Q" not in self._parameters:
             return torch.linalg.cholesky(self.Q)

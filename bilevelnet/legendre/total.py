@@ -43,6 +43,10 @@ class Total(Legendre):
         return self.first.event_ndim
 
     @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return self.first.width or self.second.width
+
+    @property
     def steep(self) -> bool:  # type: ignore[override]
         return all(p.steep for p in self.parts)
 

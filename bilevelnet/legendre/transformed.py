@@ -33,6 +33,10 @@ class Transformed(Legendre):
         return self.phi.event_ndim
 
     @property
+    def width(self) -> int | None:  # type: ignore[override]
+        return self.phi.width
+
+    @property
     def steep(self) -> bool:  # type: ignore[override]
         return self.phi.steep
 

@@ -47,8 +47,11 @@ class ConicMap(Map):
         if any(getattr(getattr(t, "inner", t), "dim", -1) != -1 for t in g.terms()):
             raise InputError("the conic solver takes vectors along the last dimension: move dim there")
         self.phi, self.g, self.solver = phi, g, solver
+        width = phi.width or g.width or 2
+        if g.width is not None and g.width > width:
+            raise InputError(f"{phi.label} takes vectors of width {width}, {g.label} of width {g.width}: give both one")
         try:
-            self._build(g.width or 2)  # refuses now what has no expression, or none that cvxpylayers can differentiate
+            self._build(width)  # refuses now what has no expression, or none that cvxpylayers can differentiate
         except ImportError as missing:
             raise InputError(
                 f"the conic solver needs the extra 'conic': pip install 'bilevelnet[conic]' ({missing})"
