@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def bregman_prox(
     ("raise", "warn", "nan", "ignore") says where an element has no solution.
     """
     if torch.compiler.is_compiling():
-        bound = _kept[keep(phi, g, solver, on_failure)][0]
+        bound = getattr(_kept, keep(phi, g, solver, on_failure))
     else:
         bound = Bound(phi, g, solver, on_failure)
     check_point(bound.prox, v)
@@ -87,10 +88,8 @@ class Bound:
         if isinstance(iterations, Tensor) and readable(iterations):
             iterations = int(iterations)
         with torch.no_grad():
-            if given is None:
-                residual = self.prox.residual(z, self.prox.phi.grad(z) if u is None else u, v)
-            else:
-                residual = given()
+            u_of_z = self.prox.phi.grad(z) if u is None else u
+            residual = given() if given is not None else self.prox.residual(z, u_of_z, v)
             residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual
         broken = (status <= KINK) & ~z.isfinite()
         status = worst(torch.where(broken, INVALID, status), dims)
@@ -121,13 +120,20 @@ class Bound:
         return settle(z, worst(status, dims), dims, self.on_failure, self.subject)
 
 
-_kept: dict[int, tuple[Bound, Legendre, Regularizer]] = {}
+class _Kept:
+    """Bounds by name, as attributes: a trace reads these afresh, where it would take a dict as it first saw it."""
 
 
-@torch.compiler.assume_constant_result
-def keep(phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str) -> int:
+_kept: Any = _Kept()
+
+
+def keep(phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str) -> str:
     """Make the Bound of a pair met inside a trace outside of it, and keep it for the graph that names it."""
-    key = hash((id(phi), id(g), solver, on_failure))
-    if key not in _kept:
-        _kept[key] = (Bound(phi, g, solver, on_failure), phi, g)
-    return key
+    name = f"pair_{id(phi)}_{id(g)}_{solver if isinstance(solver, str) else id(solver)}_{on_failure}"
+    if not hasattr(_kept, name):
+        setattr(_kept, name, Bound(phi, g, solver, on_failure))
+    return name
+
+
+# What torch.compiler.assume_constant_result sets; calling it would import torch._dynamo.
+keep._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     """x with f(x) = 0 for f increasing on ℝ, jumps allowed; f gives (value, slope, size of its terms).
 
     Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
-    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 steps from any bracket. A value
+    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket. A value
     of ±∞ counts by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or below the rounding of
     its terms, where Newton no longer moves x, or where the bracket is down to neighbouring floats: there f jumps,
     and 0 is taken where the bracket holds it. On a GPU the host looks every eighth step.
@@ -50,8 +50,8 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         is_open = width.isinf()
         tight = ~is_open & (width <= torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16))
         active = code == LIMIT
-        # A last Newton step is free; at a jump the value is far above what the slope gives over the bracket.
-        jump = tight & ~small & ~resting & ~(value.abs() <= 4 * slope * width)
+        # A last Newton step is free; at a jump the value is far above rounding and what the slope gives over the bracket.
+        jump = tight & ~resting & ~(value.abs() <= torch.maximum(4 * slope * width, 64 * eps * size))
         zero_inside = (lo <= 0) & (hi >= 0)
         ended = small | resting | tight
         last = torch.where(

@@ -50,6 +50,7 @@ class Equation:
         inner = term.inner if isinstance(term, Scaled) else term
         self.constraint, self.dim = inner, getattr(inner, "dim", -1)
         self.piece: Any = None
+        self.curvature: Any = None  # φ'', set by the solver
 
     def gather(self, v: Tensor) -> Tensor:
         """v as the equation sees it; ``scatter`` undoes it."""

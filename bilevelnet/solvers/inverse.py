@@ -41,20 +41,20 @@ class Family:
         """x ↦ the value, slope and size of ∇ψ(z(x)) − w."""
         self.twin.load(tensors)
         phi, *terms = self.twin.pieces
-        domain, size_w = _common_domain(phi, terms), w.abs()
+        domain, size_w = common_domain(phi, terms), w.abs()
 
         def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             z = phi.grad_conjugate(u)
-            slope = sum(t.grad(z) for t in terms)
+            slope, size = _summed([t.grad(z) for t in terms])
             curvature = sum(t.hessian(z) for t in terms) / phi.hessian(z)
-            return u + slope - w, 1 + curvature, u.abs() + abs(slope) + size_w
+            return u + slope - w, 1 + curvature, u.abs() + size + size_w
 
         def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             z, dz = chart(domain, x)
-            grad, slope = phi.grad(z), sum(t.grad(z) for t in terms)
+            grad, (slope, size) = phi.grad(z), _summed([t.grad(z) for t in terms])
             curvature = phi.hessian(z) + sum(t.hessian(z) for t in terms)
             rounded = curvature * _origin(domain, x).abs()  # z itself is right to eps of where the chart starts
-            return grad + slope - w, curvature * dz, grad.abs() + abs(slope) + size_w + rounded
+            return grad + slope - w, curvature * dz, grad.abs() + size + size_w + rounded
 
         return in_dual if self.in_dual else in_chart
 
@@ -110,7 +110,7 @@ class Inverse:
         if init is None:
             start = w if self.in_dual else torch.zeros_like(w)
         else:
-            start = init[1] if self.in_dual else unchart(_common_domain(self.phi, self.terms), init[0])
+            start = init[1] if self.in_dual else unchart(common_domain(self.phi, self.terms), init[0])
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
@@ -119,7 +119,7 @@ class Inverse:
         elif self.in_dual:
             z, u = self.phi.grad_conjugate(x), x
         else:
-            z, _ = chart(_common_domain(self.phi, self.terms), x)
+            z, _ = chart(common_domain(self.phi, self.terms), x)
             u = torch.where(code == JUMP, self.phi.grad(z), w - self.slope(z)) if self.terms else w
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
@@ -144,7 +144,7 @@ class Inverse:
             root = _attach(lambda u: u + self.slope(self.phi.grad_conjugate(u)) - w, x, slope, torch.zeros_like(x))
             u = torch.where(jump, x, root)
             return self.phi.grad_conjugate(u), u
-        domain = _common_domain(self.phi, self.terms)
+        domain = common_domain(self.phi, self.terms)
         z0, _ = chart(domain, x)
         curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
         root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
@@ -191,6 +191,11 @@ def _origin(domain: Interval, x: Tensor) -> Tensor:
     return torch.zeros_like(x) + (lo if below else hi if above else 0.0)
 
 
+def _summed(slopes: list[Tensor]) -> tuple[Any, Any]:
+    """(sum, sum of sizes): terms that cancel leave their rounding."""
+    return sum(slopes), sum(s.abs() for s in slopes)
+
+
 def unchart(domain: Interval, z: Tensor) -> Tensor:
     """x with chart(domain, x)[0] = z."""
     lo, hi = domain.lo, domain.hi
@@ -206,7 +211,7 @@ def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
     return phi.explicit and phi.dual_domain == Interval() and inside
 
 
-def _common_domain(phi: Any, terms: list[Any]) -> Interval:
+def common_domain(phi: Any, terms: list[Any]) -> Interval:
     domain = phi.domain
     for t in terms:
         domain = domain.intersect(t.domain)

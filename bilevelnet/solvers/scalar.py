@@ -15,7 +15,7 @@ from ..maps import Map, Outcome
 from ..regularizers import Box, Regularizer
 from ..solution import INFEASIBLE, INVALID
 from .base import Solver
-from .inverse import Inverse
+from .inverse import Inverse, common_domain
 
 
 class Scalar(Solver):
@@ -68,7 +68,7 @@ class ScalarMap(Map):
         return point.z, point.u, self.select.gain(w, point.z)
 
     def explain(self) -> str:
-        where = "u = ∇φ(z)" if self.psi.in_dual else f"the chart of {self.psi.domain}"
+        where = "u = ∇φ(z)" if self.psi.in_dual else f"the chart of {common_domain(self.phi, self.psi.terms)}"
         smooth = " + ".join(t.label for t in self.psi.terms) or "no smooth term"
         linear = " + ".join(t.label for t in self.select.terms) or "none"
         return f"scalar: {self.phi.label} + {self.g.label}; root in {where} for {smooth}; select {linear}"

@@ -46,7 +46,6 @@ _kept: OrderedDict[tuple[Any, ...], tuple[Any, int]] = OrderedDict()
 KEEP = 256
 
 
-@torch.compiler.assume_constant_result
 def kept_handle(make: Make, *arguments: Any) -> int:
     """The handle of make(*arguments), made outside the trace and kept alive for the compiled graph that names it."""
     key = (make, *(a if isinstance(a, (int, float)) else id(a) for a in arguments))
@@ -56,3 +55,7 @@ def kept_handle(make: Make, *arguments: Any) -> int:
         if len(_kept) > KEEP:
             _kept.popitem(last=False)
     return _kept[key][1]
+
+
+# What torch.compiler.assume_constant_result sets; calling it would import torch._dynamo.
+kept_handle._dynamo_marked_constant = True  # type: ignore[attr-defined]
