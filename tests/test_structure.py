@@ -106,7 +106,7 @@ def test_the_library_never_imports_the_bench(file: Path) -> None:
 
 
 def test_import_is_light() -> None:
-    heavy = ("cvxpy", "cvxpylayers", "matplotlib", "scipy", "hypothesis", "pytest", "sklearn", "typer")
+    heavy = ("cvxpy", "cvxpylayers", "matplotlib", "scipy", "hypothesis", "pytest", "sklearn", "typer", "rich")
     code = f"import sys, bilevelnet; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]"

@@ -57,6 +57,11 @@ def rule_of(phi: Legendre, h: Regularizer) -> Pair | None:
     return pair if pair is not None and pair.when(phi, h) else None
 
 
+def rules() -> dict[tuple[type[Legendre], type[Regularizer]], Pair]:
+    """Every rule that ``known`` registered."""
+    return dict(_pairs)
+
+
 class Absorbed:
     """ψ = φ + Σ h: ``grad``, ``inverse`` = (∇ψ)⁻¹, and u = ∇φ(z) = w − Σ ∇h(z) from w = ∇ψ(z)."""
 

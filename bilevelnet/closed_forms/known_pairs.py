@@ -45,7 +45,7 @@ def leaky_relu_squared_l2(phi: LeakyRelu, h: Any, v: Tensor) -> Tensor:
 
 @known(Power, SquaredL2, "a quadratic equation", when=lambda phi, h: isinstance(phi.p, float) and phi.p == 3)
 def cubic_power_squared_l2(phi: Power, h: Any, v: Tensor) -> Tensor:
-    """s² + λs = |v| in s = |z|: z = 2v/(λ + √(λ² + 4|v|)); at v = 0 and λ = 0 as φ alone."""
+    """s² + λs = |v| in s = |z| (p = 3): z = 2v/(λ + √(λ² + 4|v|)); at v = 0 and λ = 0 as φ alone."""
     size = torch.where(v < 0, -v, v)
     lam = torch.as_tensor(h.lam, dtype=v.dtype, device=v.device)
     plain = (size == 0) & (lam == 0)
