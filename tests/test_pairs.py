@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from scipy.optimize import brentq
 
 import bilevelnet as bln
+from bilevelnet.prox import Bound
 from bilevelnet.testing import check_closed_form, strategies
 
 
@@ -62,11 +63,11 @@ def test_agrees_with_brentq(key: str) -> None:
 def test_all_mirror_maps_compile_to_one_graph() -> None:
     """Every φ with g = 0 in one function: values and gradients of the compiled graph against eager mode."""
     torch.compiler.reset()
-    pieces = [s.build() for s in LEGENDRE if not s.build().event_ndim]
     zero = bln.regularizers.Zero()
+    bounds = [Bound(s.build(), zero, "closed_form", "nan") for s in LEGENDRE if s.first and not s.build().event_ndim]
 
     def all_of_them(v: torch.Tensor) -> torch.Tensor:
-        return torch.stack([bln.bregman_prox(phi, zero, v, on_failure="nan") for phi in pieces])
+        return torch.stack([bound.apply(v, v.dtype, ()) for bound in bounds])
 
     v = torch.tensor([-3.0, -0.5, -0.1], dtype=torch.float64)
     x, y = (v.clone().requires_grad_() for _ in range(2))
@@ -88,13 +89,13 @@ def test_weight_zero_is_the_plain_mirror_map(key: str, lam: Any) -> None:
         torch.testing.assert_close(bln.bregman_prox(phi, g, v), phi.grad_conjugate(v), rtol=1e-15, atol=1e-15)
 
 
-@pytest.mark.heavy
-def test_inductor_compiles_a_few() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.heavy)])
+def test_bregman_prox_itself_compiles(backend: str) -> None:
     torch.compiler.reset()
     g = bln.regularizers.L1(0.2) + bln.regularizers.Box(0.1, 0.8)
     phi = bln.legendre.FermiDirac()
 
-    @torch.compile(fullgraph=True)
+    @torch.compile(fullgraph=True, backend=backend)
     def f(v: torch.Tensor) -> torch.Tensor:
         return bln.bregman_prox(phi, g, v)
 
