@@ -35,8 +35,8 @@ def legendre_functions(console: Console, records: list[Record]) -> None:
     _title(console, f"{len(records)} Legendre functions φ")
     _note(
         console,
-        "dom φ, σ (strong convexity) and dom φ* where it is not the whole space are those of the first example; "
-        "root: the unknown of the scalar solver, the dual u or a chart of dom φ (z, its log or logit).",
+        "Domains and σ (strong convexity) are those of the first example; dom φ* is shown where it is not the whole "
+        "space; root = the unknown of the scalar solver, u = ∇φ(z) or a chart of dom φ (z, log or logit).",
     )
     _cards(console, heads, rows, [r["formula"] for r in records])
 
@@ -58,7 +58,7 @@ def convex_regularizers(console: Console, records: list[Record]) -> None:
     _note(
         console,
         f"dom g is that of the first example; stated: {', '.join(f'{name[0]} = {name}' for name in STATED)}; "
-        "what is not stated is derived, or said to be missing.",
+        "the rest is derived, or said to be missing.",
     )
     _cards(console, heads, rows, [r["formula"] for r in records])
 
@@ -159,7 +159,7 @@ def _title(console: Console, text: str) -> None:
 
 
 def _note(console: Console, text: str) -> None:
-    for line in textwrap.wrap(text, console.width):
+    for line in wrapped(text, console.width):
         _line(console, line)
 
 
