@@ -37,3 +37,20 @@ def kernels(
 
     torch.set_num_threads(threads)
     timings.run(timings.QUICK if quick else timings.FULL, out, compiled, Console())
+
+
+@app.command()
+def solvers(
+    out: Out = Path("results"),
+    quick: Quick = False,
+    threads: Threads = 2,
+    only: Annotated[str | None, typer.Option(help="Only the cases whose name contains this.")] = None,
+) -> None:
+    """The scalar and multiplier solvers, sparsemax and entmax against jaxopt, entmax and cvxpylayers."""
+    from . import solvers as timings
+
+    torch.set_num_threads(threads)
+    chosen = timings.chosen(only, quick)
+    if not chosen:
+        raise typer.BadParameter(f"no case has {only!r} in its name", param_hint="--only")
+    timings.run(chosen, out, Console())

@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,14 +84,19 @@ def forward_backward(function: Function, x: Tensor, seed: int = 0) -> Call:
     leaves = [t for t in (x, *(function.parameters() if isinstance(function, nn.Module) else ())) if t.requires_grad]
     with torch.no_grad():
         shape = function(x).shape
-    cotangent = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    c = cotangent(shape, x.dtype, seed)
 
     def call() -> None:
         for leaf in leaves:
             leaf.grad = None
-        function(x).backward(cotangent)
+        function(x).backward(c)
 
     return call
+
+
+def cotangent(shape: Sequence[int], dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """N(0, 1), what ``forward_backward`` hands to backward."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def peak_memory(call: Call) -> int:

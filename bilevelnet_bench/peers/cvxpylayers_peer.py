@@ -22,17 +22,37 @@ def _fermi_dirac_l1(z: Any) -> tuple[Any, list[Any]]:
     return -cp.sum(cp.entr(z)) - cp.sum(cp.entr(1 - z)) + 0.1 * cp.norm1(z), []
 
 
+def _fermi_dirac_huber(z: Any) -> tuple[Any, list[Any]]:
+    # cp.huber is z² inside, and λ = 1, δ = 1/2.
+    return -cp.sum(cp.entr(z)) - cp.sum(cp.entr(1 - z)) + cp.sum(cp.huber(z, 0.5)) / 2, []
+
+
+def _fermi_dirac_simplex(z: Any) -> tuple[Any, list[Any]]:
+    return -cp.sum(cp.entr(z)) - cp.sum(cp.entr(1 - z)), [z >= 0, cp.sum(z) == 1]
+
+
+def _fermi_dirac_capped_simplex(z: Any) -> tuple[Any, list[Any]]:
+    return -cp.sum(cp.entr(z)) - cp.sum(cp.entr(1 - z)), [z >= 0, z <= 1, cp.sum(z) == 5]
+
+
 PROBLEMS: dict[str, Callable[[Any], tuple[Any, list[Any]]]] = {
     "boltzmann_shannon + simplex": _entropy_simplex,
     "energy + box": _energy_box,
     "fermi_dirac + l1": _fermi_dirac_l1,
+    "fermi_dirac + huber": _fermi_dirac_huber,
+    "fermi_dirac + simplex": _fermi_dirac_simplex,
+    "fermi_dirac + capped simplex": _fermi_dirac_capped_simplex,
 }
 
 
-def prox(name: str, n: int) -> Callable[[Tensor], Tensor]:
-    """v ↦ argmin_z φ(z) + g(z) − ⟨z, v⟩ in n variables, with Clarabel, the back end that is right on all of them."""
+def prox(name: str, n: int, method: str | None = "Clarabel") -> Callable[[Tensor], Tensor]:
+    """v ↦ argmin_z φ(z) + g(z) − ⟨z, v⟩ in n variables.
+
+    With Clarabel, the back end that is right on all of them, or with ``method`` None as the package does by default.
+    """
     z, v = cp.Variable(n), cp.Parameter(n)
     objective, constraints = PROBLEMS[name](z)
     problem = cp.Problem(cp.Minimize(objective - v @ z), constraints)
-    layer = CvxpyLayer(problem, parameters=[v], variables=[z], solver_args={"solve_method": "Clarabel"})
+    arguments = {} if method is None else {"solve_method": method}
+    layer = CvxpyLayer(problem, parameters=[v], variables=[z], solver_args=arguments)
     return lambda x: layer(x)[0]

@@ -1,0 +1,174 @@
+"""Problems of the iterative solvers: their pieces, the points, and the exact answer by bisection in plain torch.
+
+argmin_z φ(z) + h(z) − ⟨z, v⟩, entry by entry or on the simplex Σ z = r. With z = (∇φ + ∂h)⁻¹(w) entry by entry, the
+answer is z(v), or z(v − τ) with Σ z(v − τ) = r; with D = dz/dw the gradient of ⟨c, z⟩ is Dc, or Dc − D Σ Dc/Σ D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import bilevelnet as bln
+
+L, R = bln.legendre, bln.regularizers
+SAMPLE = 16  # rows on which errors are taken
+
+
+class Problem(NamedTuple):
+    """φ, g, and without the library: z(w), dz/dw at z, and the sum r that z must have."""
+
+    phi: Callable[[], Any]
+    g: Callable[[], Any]
+    point: Callable[[Tensor], Tensor]
+    gain: Callable[[Tensor], Tensor]
+    radius: float = 0.0  # 0: none is asked
+
+
+class EntropyByValue(L.Separable):
+    """φ(z) = z log z − z, of which no derivative is stated."""
+
+    domain = bln.domains.Positive()
+
+    def value(self, z: Tensor) -> Tensor:
+        return z * z.log() - z
+
+
+class SquareByValue(R.Separable):
+    """g(z) = z²/2, of which no derivative is stated."""
+
+    def value(self, z: Tensor) -> Tensor:
+        return z * z / 2
+
+
+def _entropy_square(w: Tensor) -> Tensor:
+    """u + e^u = w."""
+    return bisect(lambda u: u + u.exp() - w, w - w.exp(), w).exp()
+
+
+def _entropy_square_gain(z: Tensor) -> Tensor:
+    return z / (1 + z)
+
+
+def _fermi_dirac_huber(w: Tensor) -> Tensor:
+    """u + min(sigmoid u, 1/2) = w: Huber's derivative with λ = 1 and δ = 1/2, z ≥ 0."""
+    return torch.sigmoid(bisect(lambda u: u + torch.sigmoid(u).clamp(max=0.5) - w, w - 0.5, w))
+
+
+def _sigmoid_gain(z: Tensor) -> Tensor:
+    return z * (1 - z)
+
+
+PROBLEMS: dict[str, Problem] = {
+    "entropy + squared_l2": Problem(L.BoltzmannShannon, R.SquaredL2, _entropy_square, lambda z: z / (1 + z)),
+    "entropy + squared_l2, values alone": Problem(
+        EntropyByValue, SquareByValue, _entropy_square, lambda z: z / (1 + z)
+    ),
+    "sparsemax": Problem(L.Energy, R.Simplex, lambda w: w.clamp(min=0), lambda z: (z > 0).to(z.dtype), 1.0),
+    "entmax 1.5": Problem(lambda: L.Tsallis(1.5), R.Simplex, lambda w: (w.clamp(min=0) / 2) ** 2, torch.sqrt, 1.0),
+    "fermi_dirac + huber": Problem(
+        L.FermiDirac,
+        lambda: R.Huber(1.0, 0.5),
+        _fermi_dirac_huber,
+        lambda z: 1 / (1 / _sigmoid_gain(z) + (z < 0.5).to(z.dtype)),
+    ),
+    "fermi_dirac + simplex": Problem(L.FermiDirac, R.Simplex, torch.sigmoid, _sigmoid_gain, 1.0),
+    "fermi_dirac + capped simplex": Problem(
+        L.FermiDirac, lambda: R.CappedSimplex(radius=5.0, cap=1.0), torch.sigmoid, _sigmoid_gain, 5.0
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SolverCase:
+    """A problem at v ~ N(0, σ²), and what is asked for: by peer, peer's time over ours."""
+
+    problem: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float64
+    sigma: float = 1.0
+    solver: str = "auto"
+    backward: bool = True
+    peers: Mapping[str, str] = field(default_factory=dict)
+    rounds: int = 15
+
+    @property
+    def name(self) -> str:
+        size = " x ".join(str(n) for n in self.shape)
+        spread = "" if self.sigma == 1 else f", σ = {self.sigma:g}"
+        return f"{self.problem}, {size}{spread}"
+
+    def points(self, seed: int = 0) -> Tensor:
+        return self.sigma * torch.randn(self.shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
+
+    def layer(self) -> bln.BilevelLayer:
+        return prox_layer(self.problem, self.solver)
+
+    def exact(self, v: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, gradient of ⟨c, z⟩ in v) in float64."""
+        problem, v, c = PROBLEMS[self.problem], v.double(), cotangent.double()
+        if not problem.radius:
+            z = problem.point(v)
+            return z, problem.gain(z) * c
+        # At v − τ ≤ −40 every z is below e^{-40}; at v − τ ≥ 40 every z is above r.
+        low, high = v.amin(-1, keepdim=True) - 40, v.amax(-1, keepdim=True) + 40
+        tau = bisect(lambda t: problem.radius - problem.point(v - t).sum(-1, keepdim=True), low, high)
+        z = problem.point(v - tau)
+        gain = problem.gain(z)
+        moved = gain * c
+        return z, moved - gain * moved.sum(-1, keepdim=True) / gain.sum(-1, keepdim=True)
+
+
+def prox_layer(problem: str, solver: str = "auto") -> bln.BilevelLayer:
+    """v ↦ argmin: a layer with A(z⁻) = z⁻ and no reference, so that v = z⁻."""
+    divergence = bln.divergences.Bregman(PROBLEMS[problem].phi(), bln.divergences.Zero())
+    coupling = bln.couplings.Affine(nn.Identity())
+    return bln.BilevelLayer(coupling, divergence, PROBLEMS[problem].g(), solver=solver)
+
+
+def bisect(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int = 80) -> Tensor:
+    """The root of an increasing f in [low, high], entry by entry: 80 halvings reach neighbouring floats."""
+    for _ in range(steps):
+        middle = (low + high) / 2
+        below = f(middle) < 0
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
+
+
+CVXPYLAYERS = "cvxpylayers"
+ENTMAX, ENTMAX_64 = "entmax", "entmax, k = 64"
+EXP, SOFTMAX, BISECTION, VALUES = "exp", "softmax", "jaxopt.Bisection", "ours, values alone"
+SMALL, LARGE = (1024, 1000), (128, 32000)
+
+
+def _rows(problem: str, shape: tuple[int, int], sigma: float, **reach: str) -> SolverCase:
+    peers = {SOFTMAX: "", ENTMAX: reach.get("default", "> 1"), ENTMAX_64: reach.get("k64", "")}
+    return SolverCase(problem, shape, torch.float32, sigma, peers=peers)
+
+
+CASES = (
+    SolverCase(
+        "entropy + squared_l2",
+        (1_000_000,),
+        solver="scalar",
+        backward=False,
+        peers={EXP: "≥ 1/100", BISECTION: "≥ 4", VALUES: "≤ 2"},
+    ),
+    _rows("sparsemax", SMALL, 1.0, default="≥ 7", k64="> 1"),
+    _rows("sparsemax", LARGE, 1.0, default="≥ 10", k64="> 1"),
+    _rows("sparsemax", SMALL, 0.1, k64="> 1"),
+    _rows("sparsemax", LARGE, 0.1, k64="> 1"),
+    _rows("entmax 1.5", SMALL, 1.0, default="≥ 5"),
+    _rows("entmax 1.5", LARGE, 1.0, default="≥ 8"),
+    _rows("entmax 1.5", SMALL, 0.1),
+    _rows("entmax 1.5", LARGE, 0.1),
+    SolverCase("fermi_dirac + huber", (128, 10), peers={CVXPYLAYERS: "≥ 300"}, rounds=5),
+    SolverCase("fermi_dirac + simplex", (128, 10), peers={CVXPYLAYERS: "≥ 300"}, rounds=5),
+    SolverCase("fermi_dirac + capped simplex", (128, 10), peers={CVXPYLAYERS: "≥ 500"}, rounds=5),
+    SolverCase("fermi_dirac + capped simplex", (128, 100), peers={CVXPYLAYERS: "≥ 2000"}, rounds=3),
+)
+QUICK = {1: (1000,), 2: (4, 12)}  # shapes by their number of dimensions
