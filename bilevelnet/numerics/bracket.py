@@ -48,10 +48,11 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         resting = moved <= eps * x.abs()
         width = hi - lo
         is_open = width.isinf()
-        tight = ~is_open & (width <= torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16))
+        ulps = torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16)
+        tight = ~is_open & (width <= ulps)
         active = code == LIMIT
-        # A last Newton step is free; at a jump the value is far above rounding and what the slope gives over the bracket.
-        jump = tight & ~resting & ~(value.abs() <= torch.maximum(4 * slope * width, 64 * eps * size))
+        # A last Newton step is free; at a jump the value is far above rounding and what the slope gives over some ulp.
+        jump = tight & ~resting & ~(value.abs() <= torch.maximum(16 * slope * ulps, 64 * eps * size))
         zero_inside = (lo <= 0) & (hi >= 0)
         ended = small | resting | tight
         last = torch.where(
