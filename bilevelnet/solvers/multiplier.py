@@ -19,7 +19,8 @@ from ..problem import Prox
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER
 from .base import Solver
-from .equations import Linear, equation_of
+from .equation import Linear
+from .equations import equation_of
 from .scalar import Scalar
 from .twin import Twin, kept_handle, tensors_of
 

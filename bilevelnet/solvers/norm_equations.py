@@ -1,0 +1,186 @@
+"""The equations of balls and norms: one multiplier s > 0, x = log s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..legendre import Legendre
+from ..numerics import norm
+from ..regularizers import L1, Box, Regularizer, SquaredL2, Sum
+from ..regularizers.calculus import Scaled
+from ..solution import UNBOUNDED
+from .equation import Equation, Idle
+
+
+class L1BallEquation(Equation):
+    """‖z‖₁ = r: g gains s|z|, and r − ‖z‖₁ increases with s."""
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece = self._weighted()
+
+    def _weighted(self) -> Regularizer:
+        return L1(torch.zeros(()))
+
+    def _size(self, z: Tensor) -> Tensor:
+        return self._sum(z.abs())
+
+    def set(self, s: Tensor) -> None:
+        self.piece._buffers["lam_value"] = s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        size, radius = self._size(z), self.constraint.radius
+        return radius - size, radius + size
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        return x.exp() * self._sum(gain)  # dz/ds = −sign(z) dz/dv
+
+    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
+        z, u = free()
+        return self._size(z) <= self.constraint.radius, z, u
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return torch.where(keep, (v - u).abs(), 0.0).amax(self.dim, keepdim=True).log()
+
+
+class L2BallEquation(L1BallEquation):
+    """‖z‖₂ = r: g gains (s/2) z², and r − ‖z‖₂ increases with s."""
+
+    def _weighted(self) -> Regularizer:
+        return SquaredL2(torch.zeros(()))
+
+    def _size(self, z: Tensor) -> Tensor:
+        return norm(z, (self.dim,))
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        return x.exp() * self._sum(z**2 * gain) / self._size(z)  # dz/ds = −z dz/dv
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return (norm(v - u, (self.dim,)) / norm(z, (self.dim,))).log()
+
+
+class NormEquation(Equation):
+    """λ₁‖z‖₁ + λ₂‖z‖₂ at z ≠ 0: with s = ‖z‖₂, g gains λ₁|z| + (λ₂/2s) z², and log s − log ‖z(s)‖ increases."""
+
+    bounded = False
+    failure = UNBOUNDED
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece: Any = Sum(L1(torch.zeros(())), SquaredL2(torch.zeros(())))
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        """(λ₁, λ₂)."""
+        lam1, lam2 = self.constraint._weights()
+        c = self.term.factor.c if isinstance(self.term, Scaled) else 1.0
+        return c * lam1, c * lam2
+
+    def set(self, s: Tensor) -> None:
+        lam1, lam2 = self.weights(s)
+        first, second = self.piece.parts
+        first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=s.dtype, device=s.device)
+        second._buffers["lam_value"] = lam2 / s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
+        size = torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
+        return x - size, x.abs() + size.abs()
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        # dz/ds = (λ₂/s²) z dz/dv
+        shrink = self.weights(x)[1] / x.exp()
+        return 1 - shrink * self._sum(z**2 * gain) / self._sum(z**2).clamp(min=torch.finfo(z.dtype).tiny)
+
+    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
+        """z = 0, where 0 is in int dom φ: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
+        zero = torch.zeros_like(v)
+        if phi.domain.constant and not phi.domain.holds(0.0, 0.0):
+            return None
+        u = phi.grad(zero)
+        ends = [t.derivatives(zero) for t in separable]
+        lam1, lam2 = self.weights(v)
+        low, high = sum(e[0] for e in ends) - lam1, sum(e[1] for e in ends) + lam1
+        y = v - u
+        gap = torch.where(y < low, low - y, torch.where(y > high, y - high, 0.0))
+        rests = self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2
+        return rests & phi.domain.interior(zero).all(self.dim, keepdim=True), zero, u
+
+    def _dual_norm(self, gap: Tensor) -> Tensor:
+        return norm(gap, (self.dim,))
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return norm(torch.where(keep, z, 0.0), (self.dim,)).log()
+
+
+class GroupEquation(NormEquation):
+    """The same for every group: v is gathered as (…, group, member), short groups padded with masked entries.
+
+    An entry in no group is a group of its own with λ₂ = 0.
+    """
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.axis, self.dim = self.dim, -1
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        lam1, lam2 = super().weights(like)
+        if self.constraint.groups is None:
+            return lam1, lam2
+        count = len(self.constraint.groups)
+        lam2 = torch.as_tensor(lam2, dtype=like.dtype, device=like.device).expand(count)
+        return lam1, torch.cat([lam2, lam2.new_zeros(like.shape[-2] - count)]).unsqueeze(-1)
+
+    def gather(self, v: Tensor) -> Tensor:
+        self.axis_of_v = self.axis if self.axis < 0 else self.axis - v.ndim
+        v = v.movedim(self.axis_of_v, -1)
+        if self.constraint.groups is None:
+            return v
+        n = v.shape[-1]
+        known = [list(group) for group in self.constraint.groups]
+        if max(map(max, known)) >= n:
+            raise InputError(f"{self.constraint.label}: index {max(map(max, known))} in groups, but z has {n} entries")
+        alone = sorted(set(range(n)) - {i for group in known for i in group})
+        groups = known + [[i] for i in alone]
+        width = max(map(len, groups))
+        self.index = [i for group in groups for i in group + [n] * (width - len(group))]
+        self.back = [self.index.index(i) for i in range(n)]
+        padded = torch.cat([v, v.new_full((*v.shape[:-1], 1), -torch.inf)], -1)
+        return padded[..., self.index].unflatten(-1, (len(groups), width))
+
+    def scatter(self, x: Tensor) -> Tensor:
+        if self.constraint.groups is not None:
+            x = x.expand(*x.shape[:-1], len(self.index) // x.shape[-2]).flatten(-2)[..., self.back]
+        return x.movedim(-1, self.axis_of_v)
+
+
+class LinfEquation(NormEquation):
+    """λ max|z_i| at z ≠ 0: with s = max|z_i|, g gains |z_i| ≤ s, and λ − Σ |v_i − u_i| over the box increases."""
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece = Box(torch.zeros(()), torch.zeros(()))
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        return 0.0, self.term.lam
+
+    def set(self, s: Tensor) -> None:
+        self.piece._buffers["lo_value"], self.piece._buffers["hi_value"] = -s, s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        terms = torch.where((v - u).isfinite(), (v - u).abs(), torch.inf)
+        return self.term.lam - self._sum(terms), self.term.lam + self._sum(terms)
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        # An entry on the box has u = ±∇φ(s), so that |v − u| falls by φ''(s) ds.
+        resting = z.abs() >= x.exp() * (1 - 4 * torch.finfo(z.dtype).eps)
+        return x.exp() * self._sum(torch.where(resting, self.curvature(z), 0.0))
+
+    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        return z.abs().amax(self.dim, keepdim=True).log()
+
+    def _dual_norm(self, gap: Tensor) -> Tensor:
+        return self._sum(gap.abs())
