@@ -245,7 +245,7 @@ def _transform(law: Callable[..., Finding]) -> Callable[[Sample], Finding]:
 def _gradcheck(s: Sample) -> Finding:
     x = s.z_prev[:3].clone().requires_grad_()
     torch.autograd.gradcheck(s.layer, (x,), check_forward_ad=True, atol=1e-5, rtol=1e-4)
-    torch.autograd.gradgradcheck(s.layer, (x,), atol=1e-4, rtol=1e-3)
+    torch.autograd.gradgradcheck(s.layer, (x,), atol=1e-4, rtol=1e-3, fast_mode=True)
     return Finding(torch.zeros(1), 0.0, {})
 
 

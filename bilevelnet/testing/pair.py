@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..domains import Interval
 from ..legendre import Legendre
-from ..prox import bregman_prox, solve_prox
+from ..prox import Bound, solve_prox
 from ..regularizers import Regularizer
+from ..values import at_least_float32
 from .calculus import EPS, STEPS, bisect, difference_step, jacobian, slope
 from .points import MAGNITUDES, Draw, event_of, kinks
 from .report import NotStated
@@ -21,13 +22,15 @@ class Pair:
 
     def __init__(self, phi: Legendre, g: Regularizer, solver: str, draw: Draw):
         self.phi, self.g, self.solver, self.draw = phi, g, solver, draw
+        self.bound = Bound(phi, g, solver, "nan")
         self.event = event_of(phi, g, device=draw.device)
         self.v = self._points()
         self.solution = solve_prox(phi, g, self.v, solver, on_failure="ignore")
         self.good = self.solution.converged if self.event.ndim else self.solution.converged.broadcast_to(self.v.shape)
 
     def __call__(self, v: Tensor) -> Tensor:
-        return bregman_prox(self.phi, self.g, v, self.solver, on_failure="nan")
+        """prox^φ_g(v), NaN where there is none; the choice of the solver is made once, as in a layer."""
+        return self.bound.apply(at_least_float32(v), v.dtype, self.bound.prox.dims)
 
     @property
     def solved(self) -> tuple[Tensor, Tensor, Tensor]:

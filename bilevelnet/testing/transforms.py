@@ -68,9 +68,11 @@ def compiled(f: Function, v: Tensor) -> Finding:
 
 def twice_differentiable(f: Function, v: Tensor) -> Finding:
     """torch.autograd.gradcheck and gradgradcheck, in float64, away from kinks."""
+    if not len(v):
+        raise AssertionError("no point is left away from the kinks")
     x = v.detach().requires_grad_()
     torch.autograd.gradcheck(f, (x,), check_forward_ad=True, atol=1e-5, rtol=1e-4)
-    torch.autograd.gradgradcheck(f, (x,), atol=1e-4, rtol=1e-3)
+    torch.autograd.gradgradcheck(f, (x,), atol=1e-4, rtol=1e-3, fast_mode=True)  # along random directions
     return Finding(torch.zeros(1), 0.0, {})
 
 
