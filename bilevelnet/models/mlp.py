@@ -22,9 +22,9 @@ VERSIONS = ("bregman", "standard")
 class BregmanMLP(Chain):
     """Layers of widths d_0 → d_1 → … with one (φ, g), ρ = ∇φ*; g = 0 unless given.
 
-    version "bregman": z⁺ = ρ(ρ⁻¹(z⁻) + W z⁻ + b), "standard": z⁺ = ρ(W z⁻ + b), both with ρ replaced by
-    prox^φ_g where g ≠ 0. Where widths differ, the Bregman residual is L ρ⁻¹(z⁻), L a learned linear map of the dual that starts as the
-    identity padded with zeros. init "random": as torch.nn.Linear; "zero": W = 0 and b = 0, the identity map.
+    version "bregman": z⁺ = ρ(ρ⁻¹(z⁻) + W z⁻ + b), "standard": z⁺ = ρ(W z⁻ + b), both with ρ replaced by prox^φ_g where
+    g ≠ 0. Where widths differ, the Bregman residual is L ρ⁻¹(z⁻), L a learned linear map of the dual that starts as
+    the identity padded with zeros. init "random": as torch.nn.Linear; "zero": W = 0 and b = 0, the identity map.
     Raises InputError for fewer than two widths or an unknown version or init.
     """
 
