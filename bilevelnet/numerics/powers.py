@@ -26,7 +26,7 @@ def radial_power(x: Tensor, e: Scalar) -> Tensor:
     """x‖x‖^{e−1} along the last dimension for e > 0, with the slope at 0 of ``signed_power``."""
     inner = (x != 0).any(-1, keepdim=True)
     size = norm(torch.where(inner, x, 1.0), (-1,))
-    over = (size.detach() ** (e - 1)).isinf()
+    over = (size.detach() ** (e - 1) * size.detach().clamp(min=1)).isinf()
     power = x * torch.where(over, 1.0, size) ** (e - 1)
     most = torch.finfo(x.dtype).max
     power = torch.where(over, x * most * most, power)  # ±∞ in value and slope, and 0 where x or what meets it is 0

@@ -82,7 +82,10 @@ def _root(pair: Pair) -> Finding:
     # The root moves between those of v ∓ 50 eps (|v| + |u|), the rounding of the terms, and z is rounded itself.
     v, z, _ = _separable(pair)
     low, root, high = (pair.roots[name][pair.good] for name in ("low", "step2", "high"))
-    slack = ROUNDING * torch.maximum(low.abs(), high.abs()) + 1e-150  # where squares underflow nothing is told apart
+    slack = ROUNDING * torch.maximum(low.abs(), high.abs())
+    # Where ∇φ underflows nothing is told apart.
+    dust = (torch.maximum(z.abs(), root.abs()) < 1e-20) & (pair.phi.grad(z) == pair.phi.grad(root))
+    slack = torch.where(dust, torch.inf, slack)
     return Finding(torch.maximum(low - z, z - high).clamp(min=0), slack, {"v": v, "z": z, "root": root})
 
 

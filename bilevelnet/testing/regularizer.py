@@ -114,7 +114,9 @@ def _enclosed(g: Regularizer, event: Event, draw: Draw) -> Finding:
         below, above = g.derivatives(low)[0], g.derivatives(high)[1]
         below = torch.where(g.domain.contains(low), below, -torch.inf)
         above = torch.where(g.domain.contains(high), above, torch.inf)
-        noise = 8 * EPS * v.abs() / step
+        # The terms of a sum may cancel in g', so their sizes count.
+        size = sum(t.derivatives(z)[k].abs().nan_to_num(0.0, 0.0, 0.0) for t in g.terms() for k in (0, 1))
+        noise = 8 * EPS * (v.abs() / step + size)
         wrong = (below > (v - low) / step + noise) | (above < (v - high) / step - noise)
         errors.append(wrong.double())
         vs.append(v)

@@ -116,6 +116,7 @@ def _sum(terms: list[Regularizer]) -> Regularizer | None:
         total = terms[0]
         for t in terms[1:]:
             total = total + t
-        return total
     except InputError:  # domains that do not meet
         return None
+    domain = total.domain
+    return None if isinstance(domain, Interval) and domain.constant and domain.lo >= domain.hi else total
