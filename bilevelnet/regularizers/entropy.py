@@ -83,10 +83,12 @@ class LogBarrier(Smooth):
         return -torch.xlogy(torch.as_tensor(self.lam, dtype=z.dtype, device=z.device), z)
 
     def grad(self, z: Tensor) -> Tensor:
-        return -self.lam / (z if self._barrier else torch.where(z == 0, 1.0, z))
+        lam = torch.as_tensor(self.lam, dtype=z.dtype, device=z.device)  # a number over a tensor is a product with 1/z
+        return -(lam / (z if self._barrier else torch.where(z == 0, 1.0, z)))
 
     def hessian(self, z: Tensor) -> Tensor:
-        return self.lam / (z * z if self._barrier else torch.where(z == 0, 1.0, z * z))
+        lam = torch.as_tensor(self.lam, dtype=z.dtype, device=z.device)
+        return lam / (z * z if self._barrier else torch.where(z == 0, 1.0, z * z))
 
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
         grad = self.grad(z)

@@ -243,7 +243,10 @@ def _tails(pair: Pair) -> Finding:
         if z.dtype is not dtype:
             raise AssertionError(f"{dtype} came back as {z.dtype}")
         (d,) = torch.autograd.grad(z.sum(), x, materialize_grads=True)
-        wrong = (z.isnan() | d.isnan()).reshape(len(z), -1).any(1) & good.reshape(len(z), -1).all(1)
+        undefined = d.isnan()
+        if pair.event.ndim:  # overflowing slopes of both signs meet in a coupled derivative: ∞ − ∞
+            undefined &= pair.event.expand(pair.event.all(z.abs() < torch.finfo(dtype).max ** 0.5, z))
+        wrong = (z.isnan() | undefined).reshape(len(z), -1).any(1) & good.reshape(len(z), -1).all(1)
         bad.append(wrong.double())
         at.append(points)
     return Finding(torch.cat(bad), 0.0, {"v": torch.cat(at)})

@@ -146,7 +146,7 @@ def _strong_convexity(phi: Legendre, event: Event, draw: Draw) -> Finding:
     sigma = torch.as_tensor(phi.strong_convexity, dtype=draw.dtype, device=draw.device)
     x = interior(phi, event, draw)
     y = x[draw.normal(len(x), salt=30).argsort()]
-    kept = event.norm(x - y) > 0
+    kept = (event.norm(x - y) > 0) & (event.norm(x - y) ** 2).isfinite()
     x, y = x[kept], y[kept]
     u, w = phi.grad(x), phi.grad(y)
     gain, least = event.inner(u - w, x - y), sigma * event.norm(x - y) ** 2
