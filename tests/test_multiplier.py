@@ -127,6 +127,36 @@ def test_sparsemax_is_tsallis_two() -> None:
     assert torch.allclose(got, bln.bregman_prox(bln.legendre.Energy(), R.Simplex(), V), rtol=1e-14)
 
 
+SIMPLICES = [bln.legendre.Energy(), bln.legendre.BoltzmannShannon(), bln.legendre.Tsallis(1.5)]
+
+
+@pytest.mark.parametrize("phi", SIMPLICES, ids=lambda p: p.key)
+def test_closed_forms_on_the_simplex_take_masks_too(phi: bln.legendre.Legendre) -> None:
+    v = V.clone()
+    v[0, 2] = -torch.inf
+    found = bln.solve_prox(phi, R.Simplex(), v)
+    assert found.solver == "closed_form"
+    assert found.z[0, 2] == 0
+    assert torch.allclose(found.z[0, [0, 1, 3]], bln.bregman_prox(phi, R.Simplex(), v[0, [0, 1, 3]]), rtol=1e-15)
+    assert (found.residual <= 1e-15).all()  # a few terms of size 1
+    v[1] = -torch.inf
+    with pytest.raises(bln.SolveError, match=r"first at \(1,\)"):
+        bln.bregman_prox(phi, R.Simplex(), v)
+
+
+def test_entmax_15_in_closed_form() -> None:
+    closed, searched = bln.legendre.Tsallis(1.5), bln.legendre.Tsallis(torch.tensor(1.5, dtype=F64))
+    for g in (R.Simplex(), R.Simplex(2.5), R.Simplex(0.7) + R.L1(0.3)):
+        one, two = (bln.solve_prox(phi, g, V) for phi in (closed, searched))
+        assert (one.solver, two.solver) == ("closed_form", "multiplier")
+        assert torch.allclose(one.z, two.z, rtol=1e-13, atol=1e-15)
+        assert torch.allclose(one.dual, two.dual, rtol=1e-13, atol=1e-15)
+        rows = [jacrev(lambda v, phi=phi, g=g: bln.bregman_prox(phi, g, v))(V[0]) for phi in (closed, searched)]
+        assert torch.allclose(*rows, rtol=1e-12, atol=1e-14)
+    compiled = torch.compile(lambda v: bln.bregman_prox(closed, g, v), fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(V), bln.bregman_prox(closed, g, V), rtol=1e-15)
+
+
 def test_infeasible_is_told_for_its_row() -> None:
     phi, radius = bln.legendre.FermiDirac(), torch.tensor([[1.0], [5.0]], dtype=F64)
     found = bln.solve_prox(phi, R.Simplex(radius), V, on_failure="nan")

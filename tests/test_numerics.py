@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bilevelnet import numerics as nx
+from bilevelnet.numerics import simplex
 from bilevelnet.testing.calculus import bisect
 
 mpmath.mp.dps = 100
@@ -184,6 +185,65 @@ def test_simplex_threshold_derivative_and_dim() -> None:
     radius = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda r: nx.simplex_threshold(v.detach(), r), (radius,))
     torch.testing.assert_close(nx.simplex_threshold(v.mT, 1.0, 0), nx.simplex_threshold(v, 1.0).mT)
+
+
+def long_rows() -> Tensor:
+    """Rows longer than simplex.WIDE: spread, flat, far from 0, one large entry, all equal."""
+    x = torch.randn(5, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x[1] *= 1e-4
+    x[2] += 1e6
+    x[3, 7] += 1e3
+    x[4] = 2.0
+    return x
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("radius", [1.0, 250.0])
+def test_project_simplex_on_long_rows(power: int, radius: float) -> None:
+    """Beside a bisection, and the route by sorting, which vmap takes."""
+    v = long_rows()
+    reach = radius ** (1 / power)
+    d = v - v.amax(-1, keepdim=True)
+    t = bisect(
+        lambda t: radius - ((d - t).clamp(min=0) ** power).sum(-1, keepdim=True), -reach - 0 * d[:, :1], 0 * d[:, :1]
+    )
+    want = (d - t).clamp(min=0) ** power
+    got = nx.project_simplex(v, radius, power=power)
+    # 300 terms of size reach^p, each right to a few eps of reach.
+    assert ((got - want).abs() <= 50 * EPS * reach**power).all()
+    assert torch.allclose(got.sum(-1), torch.full((5,), radius, dtype=torch.float64), rtol=100 * EPS)
+    sorting = torch.func.vmap(lambda x: nx.project_simplex(x, radius, power=power))(v)
+    assert torch.allclose(got, sorting, rtol=0, atol=50 * EPS * reach**power)
+    assert torch.equal(nx.project_simplex(v.mT, radius, 0, power), got.mT)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_project_simplex_among_few_candidates(power: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derivatives, and rows that hold NaN or a mask, on the route of long rows."""
+    monkeypatch.setattr(simplex, "WIDE", 4)
+    monkeypatch.setattr(simplex, "MEMBERS", 2)
+    monkeypatch.setattr(simplex, "MANY", 1.0)
+    v = ROWS["normal"]().requires_grad_()
+    radius = torch.linspace(0.5, 2, 7, dtype=torch.float64).unsqueeze(-1).requires_grad_()
+
+    def f(v: Tensor, r: Tensor) -> Tensor:
+        return nx.project_simplex(v, r, power=power)
+
+    assert torch.autograd.gradcheck(f, (v, radius), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(f, (v, radius))
+    row = v[0].detach()
+    assert torch.equal(*(jacobian(lambda x: f(x, 1.0))(row) for jacobian in (torch.func.jacrev, torch.func.jacfwd)))
+    x = v.detach().clone()
+    x[1, 3] = torch.nan
+    x[2, 4] = -torch.inf
+    x[3] = -torch.inf
+    z, clean = f(x, 1.0), f(v.detach(), 1.0)
+    assert z[[1, 3]].isnan().all()
+    assert torch.equal(z[[0, 4, 5, 6]], clean[[0, 4, 5, 6]])
+    keep = torch.arange(9) != 4
+    assert z[2, 4] == 0
+    assert torch.allclose(z[2, keep], f(v[2, keep].detach(), 1.0), rtol=10 * EPS, atol=EPS)
+    assert f(torch.zeros(0, 9), 1.0).shape == (0, 9)
 
 
 def median(v: Tensor, knots: list[float], slopes: list[float]) -> Tensor:

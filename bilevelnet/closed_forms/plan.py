@@ -46,8 +46,10 @@ class ClosedFormMap(Map):
     def primal(self, v: Tensor) -> Tensor:
         if self.trivial:
             return self.phi.grad_conjugate(v)
+        if self.coupled is not None:
+            return self.coupled.primal(v)
         z, w = self._point(v)
-        return z if self.coupled else self.select.snap(w, z)
+        return self.select.snap(w, z)
 
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         z, w = self._point(v)
@@ -62,7 +64,11 @@ class ClosedFormMap(Map):
         w = v if self.coupled else self.select(v)
         status = torch.where(_entries(self.psi.dual_domain.interior(w), w), CONVERGED, UNBOUNDED)
         status = torch.where(w.isfinite(), status, INFEASIBLE)
-        return torch.where(v.isfinite(), status, INVALID)
+        status = torch.where(v.isfinite(), status, INVALID)
+        if self.coupled is None or self.coupled.masks is None:
+            return status
+        some = v.isfinite().any(self.coupled.masks, keepdim=True)
+        return torch.where((v == -torch.inf) & some, CONVERGED, status)
 
     def _point(self, v: Tensor) -> tuple[Tensor, Tensor]:
         # (z, w = ∇ψ(z)), z not yet mended on the knots
@@ -75,7 +81,9 @@ class ClosedFormMap(Map):
         absorbed = " + ".join(t.label for t in self.psi.terms)
         moves = [
             f"absorb {absorbed} into {self.phi.label} ({self.psi.name})" if absorbed else "absorb none",
-            f"select {' + '.join(t.label for t in self.select.terms)}" if self.select.terms else "select none",
+            f"select {' + '.join(t.label for t in self.select.terms)}"
+            if self.select.terms and self.coupled is None
+            else "select none",
             f"shift {' + '.join(t.label for t in self.g.terms() if t not in self.psi.terms)}"
             if self.coupled
             else "shift none",

@@ -1,4 +1,4 @@
-"""Terms that couple the entries of z: one multiplier on the entropic simplex, one Euclidean prox elsewhere.
+"""Terms that couple the entries of z: one multiplier on the simplex, one Euclidean prox elsewhere.
 
 Each class takes (ψ, the piecewise-linear terms, the other terms) or refuses with InputError, and maps v to
 (z, w = ∇ψ(z)).
@@ -13,11 +13,27 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..legendre import Tsallis
+from ..numerics import project_simplex
 from ..regularizers import Regularizer, Simplex, Sum
 from .absorb import Absorbed
 
 
-class EntropicSimplex:
+class Move:
+    """What a move is to the map. ``masks``: the dimension on which entries of v that are −∞ are masked, with z = 0."""
+
+    formula: str
+    masks: int | None = None
+
+    def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def primal(self, v: Tensor) -> Tensor:
+        """z alone."""
+        return self(v)[0]
+
+
+class EntropicSimplex(Move):
     """∇ψ = s log z on the simplex: log z = log r + log softmax(v/s)."""
 
     formula = "log r + log_softmax(v)"
@@ -28,6 +44,7 @@ class EntropicSimplex:
         if not isinstance(self.simplex, Simplex) or psi.basis != {"log"}:
             raise InputError(f"no closed form is known for {self.term.label} with φ = {psi.phi.label}")
         _check_linear_on_simplex(linear)
+        self.masks = self.simplex.dim
 
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
         s, r = self.psi.coefficients()["log"], torch.as_tensor(self.simplex.radius, dtype=v.dtype, device=v.device)
@@ -35,7 +52,30 @@ class EntropicSimplex:
         return log_z.exp(), s * log_z
 
 
-class EuclideanProx:
+class PowerSimplex(Move):
+    """∇φ = 2√z, Tsallis with α = 3/2, on the simplex: z = max((v − τ)/2, 0)² (entmax 1.5, Peters et al. 2019)."""
+
+    formula = "max(v − τ, 0)"
+
+    def __init__(self, psi: Absorbed, linear: list[Any], coupled: list[Regularizer]):
+        self.linear, self.term = linear, _single(coupled)
+        self.simplex: Any = getattr(self.term, "inner", self.term)
+        alpha = psi.phi.alpha if isinstance(psi.phi, Tsallis) and not psi.terms else None
+        if not isinstance(self.simplex, Simplex) or isinstance(alpha, Tensor) or alpha != 1.5:
+            raise InputError(f"no closed form is known for {self.term.label} with φ = {psi.phi.label}")
+        _check_linear_on_simplex(linear)
+        self.masks = self.simplex.dim
+
+    def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.primal(v)
+        inner = z > 0
+        return z, torch.where(inner, 2 * torch.where(inner, z, 1.0).sqrt(), z.detach())
+
+    def primal(self, v: Tensor) -> Tensor:
+        return project_simplex(_minus_slopes(v, self.linear) / 2, self.simplex.radius, self.simplex.dim, power=2)
+
+
+class EuclideanProx(Move):
     """∇ψ = m z: z = prox_g(v/m) with step 1/m, the Euclidean prox that the term brings."""
 
     formula = "m prox_g(v/m)"
@@ -47,14 +87,19 @@ class EuclideanProx:
         if linear and not isinstance(getattr(self.term, "inner", self.term), Simplex):
             self.linear, self.term = [], _joined([*linear, self.term])
         _check_linear_on_simplex(self.linear)
+        inner = getattr(self.term, "inner", self.term)
+        self.masks = inner.dim if isinstance(inner, Simplex) else None
 
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        m = self.psi.coefficients()["linear"]
-        z = self.term.prox(_minus_slopes(v, self.linear) / m, 1 / m)
+        m, v = self.psi.coefficients()["linear"], _minus_slopes(v, self.linear)
+        if not isinstance(m, Tensor) and m == 1:  # on long rows a division costs a tenth of the prox
+            z = self.term.prox(v)
+            return z, z
+        z = self.term.prox(v / m, 1 / m)
         return z, m * z
 
 
-class RadialProx:
+class RadialProx(Move):
     """∇φ(z) = c(‖z‖) z with c > 0 and g positively homogeneous, so ∂g(z) = ∂g(∇φ(z)): u = prox_g(v)."""
 
     formula = "prox_g(v)"
@@ -74,11 +119,10 @@ class RadialProx:
         return self.psi.phi.grad_conjugate(u), u
 
 
-Coupled = EntropicSimplex | EuclideanProx | RadialProx
-MOVES: tuple[Callable[..., Coupled], ...] = (EntropicSimplex, EuclideanProx, RadialProx)
+MOVES: tuple[Callable[..., Move], ...] = (EntropicSimplex, PowerSimplex, EuclideanProx, RadialProx)
 
 
-def couple(psi: Absorbed, linear: list[Any], coupled: list[Regularizer]) -> Coupled:
+def couple(psi: Absorbed, linear: list[Any], coupled: list[Regularizer]) -> Move:
     """The first move that takes the terms; InputError with the last one's reason."""
     reason = None
     for move in MOVES:
