@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from .solution import CONVERGED, INVALID, check_policy, settle, worst
 from .values import at_least_float32, extremes, readable
 
 
-class Chain(nn.Sequential):
+class Chain(nn.Module):
     """Layers in sequence. Neighbours that share φ (the same object, or equal and without tensors) hand on u = ∇φ(z):
 
         v = u + A(∇φ*(u)),  u⁺ = T_g(v),
@@ -24,8 +25,8 @@ class Chain(nn.Sequential):
     least float32. Elsewhere z is handed on. ``space="dual"`` starts from u0 = x instead of z0 = x.
 
     Input and output as for BilevelLayer. ``chain(x, return_dual=True)`` gives (z, u). z0 and the last state are
-    checked, and states between them only where a layer has no solution for some v; failures follow ``on_failure``.
-    Raises InputError where a layer is no BilevelLayer or widths do not follow.
+    checked, and states between them only where a layer has no solution for some v; failures follow the chain's
+    ``on_failure``, not the layers'. Raises InputError where a layer is no BilevelLayer or widths do not follow.
     """
 
     def __init__(self, *layers: BilevelLayer, space: str = "primal", on_failure: str = "raise"):
@@ -38,11 +39,23 @@ class Chain(nn.Sequential):
             raise InputError("Chain needs at least one layer")
         if space not in ("primal", "dual"):
             raise InputError(f'space is "primal" or "dual", not {space!r}')
-        super().__init__(*layers)
+        for a, b in pairwise(layers):
+            d_out, d_in = getattr(a.coupling, "out_features", None), getattr(b.coupling, "in_features", None)
+            if None not in (d_out, d_in) and d_out != d_in:
+                raise InputError(f"a layer of {d_out} features is followed by one that takes {d_in}")
+        super().__init__()
+        for i, layer in enumerate(layers):
+            self.add_module(str(i), layer)
         self.space, self.on_failure = space, check_policy(on_failure)
         # Whether each layer takes over the u of the layer before it.
         phis = [layer.divergence.phi for layer in layers]
         self.shares = (space == "dual", *(a.same_function(b) for a, b in pairwise(phis)))
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules.values())
 
     def __getitem__(self, index: Any) -> Any:
         """A layer, or for a slice the chain of those layers (they are shared, not copied)."""
@@ -62,7 +75,9 @@ class Chain(nn.Sequential):
             if not shared:  # another φ: hand on the point, and look whether it lies in the new domain
                 z = phi.grad_conjugate(u) if z is None else z  # type: ignore[arg-type]
                 u = None
-                failures.append(layer.domain_status(z, self.on_failure))
+                outside = layer.domain_status(z, self.on_failure)
+                z = layer.inside(z, outside)
+                failures.append(outside)
             u, z, status = layer.step(z, u, dtype)
             phi = layer.problem.phi
             failures.append(status)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .couplings import Coupling
-from .divergences import Bregman
+from .divergences import Bregman, Dual
 from .domains import Interval
 from .errors import DomainError, InputError
 from .legendre import Legendre
 from .problem import Problem
 from .prox import Bound
 from .regularizers import Regularizer, Zero
-from .solution import CONVERGED, INVALID, Solution, settle, tell, worst
+from .solution import CONVERGED, INVALID, KINK, Solution, settle, tell, worst
 from .solvers import Solver
 from .values import at_least_float32, check_floating, extremes, readable
 
@@ -46,21 +49,31 @@ class BilevelLayer(nn.Module):
                 raise InputError(
                     f"BilevelLayer(coupling, divergence, regularizer): {type(piece).__name__} is no {kind.__name__}"
                 )
-        _check_widths(coupling, divergence)
         self.coupling, self.divergence, self.regularizer = coupling, divergence, regularizer
+        self._bind(solver, on_failure)
+
+    def _bind(self, solver: str | Solver, on_failure: str) -> None:
+        coupling, divergence, regularizer = self.coupling, self.divergence, self.regularizer
+        _check_widths(coupling, divergence)
         self.problem = Problem(coupling, divergence, regularizer)
         if self.problem.prox.event_ndim > coupling.event_ndim:
             raise InputError(
                 f"{regularizer.label} acts on {self.problem.prox.event_ndim} dimensions, a sample of the coupling has "
                 f"{coupling.event_ndim}"
             )
+        self.solver = solver
         self.bound = Bound(divergence.phi, regularizer, solver, on_failure)
         self.dims = tuple(range(-coupling.event_ndim, 0))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("coupling", "divergence", "regularizer") and "bound" in self.__dict__:
+            self._bind(self.solver, self.bound.on_failure)  # another piece is another problem
 
     def forward(self, z_prev: Tensor) -> Tensor:
         self.check_input(z_prev)
         outside = self.domain_status(z_prev, self.bound.on_failure)
-        v = self.problem.dual_point(z_prev, None, z_prev.dtype)
+        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
         z = self.bound.apply(v, z_prev.dtype, self.dims)
         return z if outside is None else settle(z, outside, self.dims, self.bound.on_failure, "z⁻")
 
@@ -71,7 +84,7 @@ class BilevelLayer(nn.Module):
         """
         self.check_input(z_prev)
         outside = self.domain_status(z_prev, self.bound.on_failure)
-        v = self.problem.dual_point(z_prev, None, z_prev.dtype)
+        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
         solution = self.bound.solve(v, z_prev.dtype, self.dims, init)
         if outside is not None:
             solution.z = settle(solution.z, outside, self.dims, self.bound.on_failure, "z⁻")
@@ -113,15 +126,14 @@ class BilevelLayer(nn.Module):
 
         In eager mode a failure raises or warns here, with the words that help.
         """
-        phi, reference = self.problem.phi, self.problem.reference
-        if policy == "ignore" or not reference.uses_point or not z_prev.numel():
+        phi, uses_point, eager = self.problem.phi, self.problem.reference.uses_point, readable(z_prev)
+        if policy == "ignore" or not z_prev.numel() or (eager and policy != "nan" and not uses_point):
             return None
-        eager = readable(z_prev)
         if eager:
             ((low, high),) = extremes(z_prev)
-            if phi.domain.holds(low, high):
+            if phi.domain.holds(low, high) or (not uses_point and -math.inf < low and high < math.inf):
                 return None
-        inside = phi.differentiable(at_least_float32(z_prev))
+        inside = phi.differentiable(at_least_float32(z_prev)) if uses_point else z_prev.isfinite()
         if eager:
             if bool(inside.all()):
                 return None
@@ -131,6 +143,16 @@ class BilevelLayer(nn.Module):
         while inside.ndim < z_prev.ndim:
             inside = inside.unsqueeze(-1)
         return worst(torch.where(inside, CONVERGED, INVALID).broadcast_to(z_prev.shape), self.dims)
+
+    def inside(self, z_prev: Tensor, outside: Tensor | None) -> Tensor:
+        """z⁻ with the failed samples moved inside: their 0 · NaN would spoil the gradients of the whole batch."""
+        if outside is None:
+            return z_prev
+        phi = self.problem.phi
+        point = phi.domain.inner() if phi.event_ndim == 0 and phi.domain.constant else 0.0
+        if phi.event_ndim == 2:
+            point = torch.eye(z_prev.shape[-1], dtype=z_prev.dtype, device=z_prev.device)
+        return torch.where(outside > KINK, torch.as_tensor(point, dtype=z_prev.dtype, device=z_prev.device), z_prev)
 
     def explain(self) -> str:
         """Which solver, why, and why not the faster ones."""
@@ -147,7 +169,8 @@ def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
     widths = divergence.reference.widths
     if widths is not None and widths != (d_in, d_out):
         raise InputError(f"the reference maps widths {widths[0]} → {widths[1]}, the coupling {d_in} → {d_out}")
-    if widths is None and divergence.reference.uses_point and d_in != d_out:
+    maps = isinstance(divergence.reference, Dual)  # by a module of the user's, whose widths show when it is called
+    if widths is None and divergence.reference.uses_point and not maps and d_in != d_out:
         raise InputError(
             f"widths differ ({d_in} → {d_out}) without a reference: give Bregman(phi, reference=...) one of "
             f"RowStochastic({d_in}, {d_out}), Dual(torch.nn.Linear({d_in}, {d_out})) or Zero()"

@@ -63,9 +63,9 @@ class Bound:
     """A pair (φ, g) with its map and policy: what layers, chains and bregman_prox share."""
 
     def __init__(self, phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str):
-        self.prox = Prox(phi, g)
         self.map: Map
         self.map, self.passed_over = bind(phi, g, solver)
+        self.prox = Prox(phi, g)
         self.on_failure = check_policy(on_failure)
         self.subject = f"prox of {g.label} under {phi.label}"
 
@@ -74,11 +74,26 @@ class Bound:
         if not self.map.direct:
             outcome = self.map.solve(v)
             z = self._settled(outcome.z, outcome.status.broadcast_to(v.shape), dims)
-        else:
+        elif self.sound(v):
             z = self.map.primal(v)
-            if not self.sound(v):
-                z = self._settled(z, self.map.status(v), dims)
+        else:
+            status = worst(self.map.status(v), dims)
+            z = self.map.primal(torch.where(status > KINK, self._anchor(v), v))
+            z = settle(z, status, dims, self.on_failure, self.subject)
+        if z.shape != v.shape:
+            raise InputError(
+                f"a weight broadcasts v of shape {tuple(v.shape)} to {tuple(z.shape)}: expand v to it first"
+            )
         return z if z.dtype is dtype else z.to(dtype)
+
+    def _anchor(self, v: Tensor) -> Tensor:
+        """A point in the range of ∇φ, for failed elements: their 0 · NaN would spoil the gradients of a whole batch."""
+        phi = self.prox.phi
+        if phi.event_ndim == 0 and phi.domain.constant:
+            return phi.grad(torch.full_like(v, phi.domain.inner())).detach()
+        if phi.event_ndim < 2:
+            return torch.zeros_like(v)
+        return -torch.eye(v.shape[-1], dtype=v.dtype, device=v.device).expand_as(v)
 
     def solve(
         self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...], init: Solution | Tensor | None = None
@@ -91,11 +106,13 @@ class Bound:
             u_of_z = self.prox.phi.grad(z) if u is None else u
             residual = given() if given is not None else self.prox.residual(z, u_of_z, v)
             residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual
-        broken = (status <= KINK) & ~z.isfinite()
+        broken = (status <= KINK) & z.isnan()
         status = worst(torch.where(broken, INVALID, status), dims)
         z = settle(z, status, dims, self.on_failure, self.subject)
         bound = self.prox.error_bound(residual)
         status = squeeze(status, dims)
+        if bound is not None:  # the bound is that of a feasible point near the solution
+            bound = torch.where(status <= KINK, bound, torch.inf)
         return Solution(z.to(dtype), u, status, residual, bound, iterations, self.map.name, multipliers)
 
     def _near(self, init: Solution | Tensor | None, v: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -22,9 +22,11 @@ def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list
 
     Raises InputError for an unknown name, or with every solver's reason where none takes the pair.
     """
-    for piece, kind in ((phi, Legendre), (g, Regularizer)):
+    examples = "bilevelnet.legendre.Energy()", "bilevelnet.regularizers.L1(0.1)"
+    for piece, kind, example in zip((phi, g), (Legendre, Regularizer), examples, strict=True):
         if not isinstance(piece, kind):
-            raise InputError(f"expected a {kind.__name__}, not a {type(piece).__name__}")
+            what = f"the class {piece.__name__}" if isinstance(piece, type) else repr(piece)[:40]
+            raise InputError(f"expected an instance of a {kind.__name__}, e.g. {example}, not {what}")
     check_domains(phi, g)
     if isinstance(solver, Solver):
         return solver.bind(phi, g), []

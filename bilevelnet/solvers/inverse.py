@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..domains import Domain, Interval
 from ..errors import InputError
-from ..legendre import Legendre
+from ..legendre import Legendre, Separable
 from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.search import register, search
-from ..solution import CONVERGED, KINK, MAX_ITER, UNBOUNDED
+from ..regularizers import Smooth
+from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked
 from .twin import Twin, kept_handle, tensors_of
 
@@ -114,16 +115,18 @@ class Inverse:
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
+        z = (self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]).detach()
+        jump, convex = self._shape(z, code == JUMP)
         if tracked(w, *tensors):
-            z, u = self._attached(x, code == JUMP, w)
+            z, u = self._attached(x, jump, w)
         elif self.in_dual:
-            z, u = self.phi.grad_conjugate(x), x
+            u = x
         else:
-            z, _ = chart(common_domain(self.phi, self.terms), x)
-            u = torch.where(code == JUMP, self.phi.grad(z), w - self.slope(z)) if self.terms else w
+            u = torch.where(jump, self.phi.grad(z), w - self.slope(z)) if self.terms else w
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
-        found = torch.where((code == JUMP) & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
+        found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
+        found = torch.where(convex, found, INVALID)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
         if not self.terms and self.phi.dual_domain != Interval():  # on its edge a rounded residual is 0 far out
             status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
@@ -136,6 +139,18 @@ class Inverse:
             self._family = Family(self.phi, *self.terms)
             self.handle = register(self._family)
         return self.handle
+
+    def _shape(self, z: Tensor, jump: Tensor) -> tuple[Tensor, Tensor]:
+        """(whether z is on a kink, whether φ + h is convex around z), for functions of the user's."""
+        rough = [t for t in self.terms if not issubclass(t.kind, Smooth)]
+        if not rough and type(self.phi).grad is not Separable.grad:
+            return jump, torch.ones_like(jump)
+        convex = ~(self.curvature(z) < 0)
+        if rough:
+            left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
+            noise = torch.finfo(z.dtype).eps ** 0.5 * (1 + left.abs() + right.abs())
+            jump, convex = jump | (right - left > noise), convex & ~(left - right > noise)
+        return jump, convex
 
     def _attached(self, x: Tensor, jump: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
@@ -155,7 +170,8 @@ class Inverse:
     def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stated = torch.zeros_like(w, dtype=torch.bool)
         for term in self.terms:
-            for t in term.kinks():
+            kinks = term.kinks()
+            for t in (kinks,) if isinstance(kinks, Tensor) else kinks:
                 t = torch.as_tensor(t, dtype=w.dtype, device=w.device)
                 level = self.phi.grad(t)
                 ends = [s.derivatives(t) for s in self.terms]

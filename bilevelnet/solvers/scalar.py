@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import legendre, regularizers
 from ..closed_forms.select import Select
 from ..domains import Interval
 from ..errors import InputError
@@ -14,8 +15,10 @@ from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..regularizers import Box, Regularizer
 from ..solution import INFEASIBLE, INVALID
+from ..values import readable
 from .base import Solver
 from .inverse import Inverse, common_domain
+from .twin import tensors_of
 
 
 class Scalar(Solver):
@@ -44,6 +47,8 @@ class ScalarMap(Map):
         coupled = [t.label for t in terms if t.event_ndim]
         if phi.event_ndim or coupled:
             raise InputError(f"{coupled[0] if coupled else phi.label} couples the entries of z")
+        for t in (phi, *terms):
+            _check_entrywise(t)
         self.phi, self.g = phi, g
         smooth = [t for t in terms if t.pieces() is None]
         linear = [t for t in terms if t.pieces() is not None]
@@ -72,3 +77,21 @@ class ScalarMap(Map):
         smooth = " + ".join(t.label for t in self.psi.terms) or "no smooth term"
         linear = " + ".join(t.label for t in self.select.terms) or "none"
         return f"scalar: {self.phi.label} + {self.g.label}; root in {where} for {smooth}; select {linear}"
+
+
+def _check_entrywise(piece: Any) -> None:
+    """InputError where a value of the user's mixes entries: then it is not the separable function it is said to be."""
+    piece = getattr(piece, "inner", piece)
+    derived = type(piece).grad in (legendre.Separable.grad, regularizers.Separable.grad)
+    if not derived or not isinstance(piece.domain, Interval) or not piece.domain.constant:
+        return
+    if any(t.numel() > 1 for t in tensors_of([piece])) or not readable(*tensors_of([piece])):
+        return
+    middle = piece.domain.inner()
+    z = torch.tensor([middle, middle + 0.1 * (1 if piece.domain.hi - middle > 0.1 else -0.1)], dtype=torch.float64)
+    both = piece.value(z)
+    if both.shape != z.shape or not torch.allclose(both, torch.cat([piece.value(z[:1]), piece.value(z[1:])])):
+        raise InputError(
+            f"{piece.label}.value does not act entry by entry; a separable value has the shape of z, and a function of "
+            f"a whole vector is a subclass of Regularizer with event_ndim = 1, prox and expression"
+        )
