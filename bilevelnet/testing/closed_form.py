@@ -174,13 +174,19 @@ def _weights(pair: Pair) -> Finding:
     many = v.repeat(len(names) * len(STEPS), *(1,) * pair.event.ndim)
     moved = pair.root(many, phi, g) if pair.separable else bregman_prox(phi, g, many, pair.solver, "nan")
     moved = pair.event.inner(moved.unflatten(0, (len(names), len(STEPS), len(v))), d)
+    knots = kinks(pair.g, pair.draw)
+    # Where two knots meet only one of them gets the derivative, whichever holds z: no two weights are equal by chance.
+    alone = (z.unsqueeze(-1) == knots).sum(-1) < 2 if pair.separable else z.new_ones(len(v), dtype=torch.bool)
     steep, found = pair.steepness(v) * pair.event.norm(v), []
     for k, name in enumerate(names):
         want, smooth, change = central(moved[k], h[name], torch.abs)
+        smooth &= alone
         error = (got[k].reshape(len(v)) - want).abs() + pair.event.norm(live - z) / h[name]
         noise = EPS * (pair.event.norm(z) + want.abs() * abs(values[name]) + steep) / h[name]
         found.append((error[smooth], (1e-6 * want.abs() + 1e-9 + change + 100 * noise)[smooth], v[smooth]))
     error, tolerance, at = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if not len(error):  # differences say nothing: too curved, or on a kink everywhere
+        raise NotStated
     return Finding(error, tolerance, {"v": at})
 
 

@@ -46,6 +46,8 @@ def _fenchel(phi: Legendre, event: Event, draw: Draw) -> Finding:
     z = interior(phi, event, draw)
     u, far = phi.grad(z), duals(phi, event, draw)
     z, u = torch.cat([z, phi.grad_conjugate(far)]), torch.cat([u, far])
+    finite = event.all(z.isfinite(), z)
+    z, u = z[finite], u[finite]
     terms = [phi.value(z), phi.conjugate(u), event.inner(z, u)]
     error = (terms[0] + terms[1] - terms[2]).abs()
     return Finding(error, ROUNDING * (1 + sum(t.abs() for t in terms)), {"z": z, "u": u})
@@ -137,6 +139,7 @@ def _compliance(phi: Legendre, event: Event, draw: Draw) -> Finding:
 
 def _conjugate_derivative(phi: Legendre, event: Event, draw: Draw) -> Finding:
     u = duals(phi, event, draw)
+    u = u[event.all(phi.grad_conjugate(u).isfinite(), u)]
     z = phi.grad_conjugate(u)
     d = event.project(slope(phi.conjugate, u))
     return Finding(event.norm(d - z), 20 * ROUNDING * (1 + event.norm(z)), {"u": u})

@@ -182,4 +182,4 @@ def kinks(g: Regularizer, draw: Draw) -> Tensor:
     """The knots of the piecewise-linear terms, in dom g."""
     knots = [float(t) for term in g.terms() if term.pieces() for t in term.pieces()[0]]  # type: ignore[index]
     points = draw.tensor([t for t in knots if math.isfinite(t)])
-    return points[g.domain.contains(points)]
+    return points[g.domain.contains(points)] if len(points) else points
