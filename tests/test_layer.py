@@ -189,3 +189,28 @@ def test_deepcopy_of_a_trained_layer_is_independent() -> None:
             p.add_(0.1)
     z = torch.zeros(2, 3) + 0.01
     assert not torch.equal(one(z), other(z))
+
+
+@pytest.mark.parametrize("bad", [2.0, float("nan")])
+def test_a_failed_sample_leaves_the_gradients_of_the_others(bad: float) -> None:
+    """0 · NaN would reach every weight: the batch with the bad sample must give the gradients of the batch without."""
+    x = torch.full((2, 4), 0.5)
+    grads = []
+    for rows in (x[:1], torch.cat([x[:1], x[1:] * 0 + bad])):
+        torch.manual_seed(0)
+        layer = bln.BilevelLayer(
+            bln.couplings.Bilinear(4, 4), bln.divergences.Bregman(bln.legendre.FermiDirac()), on_failure="nan"
+        )
+        for module in (layer, bln.Chain(layer, on_failure="nan")):
+            module(rows)[0].sum().backward()
+        grads.append(layer.coupling.weight.grad)
+    assert torch.allclose(*grads)
+
+
+def test_another_piece_is_another_problem() -> None:
+    phi = bln.legendre.FermiDirac()
+    layer = bln.BilevelLayer(bln.couplings.Bilinear(4, 4), bln.divergences.Bregman(phi))
+    layer.regularizer = bln.regularizers.Box(0.4, 0.6)
+    assert "box" in layer.explain()
+    z = layer(torch.rand(8, 4) * 0.8 + 0.1)
+    assert ((z >= 0.4) & (z <= 0.6)).all()

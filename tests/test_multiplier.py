@@ -188,3 +188,17 @@ def test_single_entry_empty_batch_and_limit() -> None:
     warm = bln.solve_prox(phi, R.Simplex(), V, init=bln.solve_prox(phi, R.Simplex(), V))
     assert warm.iterations <= 2
     assert set(warm.multipliers) == {"simplex"}
+
+
+def test_groups_of_one_and_a_zero_at_the_end_of_the_domain() -> None:
+    v = torch.tensor([0.9, -0.1], dtype=F64)
+    phi = bln.legendre.Tanh()
+    single = bln.bregman_prox(phi, R.GroupLasso(0.4, ((0,), (1,))), v)
+    assert torch.allclose(single, bln.bregman_prox(phi, R.L1(0.4), v), rtol=1e-9)
+    power, low = bln.legendre.Tsallis(1.5), torch.tensor([-0.2, -3.0], dtype=F64)
+    assert bln.bregman_prox(power, R.L2Norm(0.4), low).tolist() == [0.0, 0.0]
+    # Below 0 nothing moves: what is left is the scalar problem of the one positive entry.
+    mixed = bln.bregman_prox(power, R.LinfNorm(0.4), torch.tensor([1.0, -2.0], dtype=F64))
+    want = bln.bregman_prox(power, R.L1(0.4), torch.tensor([1.0], dtype=F64))
+    assert mixed[1] == 0
+    assert float(mixed[0]) == pytest.approx(float(want), rel=1e-9)

@@ -227,3 +227,33 @@ def test_empty_single_and_warm() -> None:
     assert torch.allclose(again.z, cold.z, rtol=1e-14)
     with pytest.raises(bln.InputError, match="init has shape"):
         bln.solve_prox(phi, g, V, init=V[:2])
+
+
+class Absolute(bln.regularizers.Separable):
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        return z.abs()
+
+
+def test_a_kink_that_is_hit_exactly_has_derivative_zero() -> None:
+    v = torch.tensor([0.0, 1e-3, 2.0], dtype=F64, requires_grad=True)
+    found = bln.solve_prox(bln.legendre.Energy(), Absolute(), v)
+    assert found.z.tolist() == [0.0, 0.0, 1.0]
+    assert torch.autograd.grad(found.z.sum(), v)[0].tolist() == [0.0, 0.0, 1.0]
+    t = torch.tensor(0.4, dtype=F64, requires_grad=True)
+    assert bln.solve_prox(bln.legendre.Energy(), Moving(t, stated=False), t.detach()).status == bln.Status.kink
+
+
+@pytest.mark.parametrize(
+    ("value", "v"), [(lambda s, z: z**4 / 4 - 1.5 * z**2, 0.0), (lambda s, z: -(z - 0.3).abs(), 0.3)]
+)
+def test_a_maximum_is_no_solution(value: Any, v: float) -> None:
+    g = type("Concave", (bln.regularizers.Separable,), {"value": value})()
+    found = bln.solve_prox(bln.legendre.Energy(), g, torch.tensor([v], dtype=F64), on_failure="nan")
+    assert found.status == bln.Status.invalid
+
+
+@pytest.mark.parametrize("value", [lambda s, z: (z * z.roll(1, -1)).exp(), lambda s, z: z.logsumexp(-1)])
+def test_a_value_that_mixes_entries_is_refused(value: Any) -> None:
+    g = type("Mixed", (bln.regularizers.Separable,), {"value": value})()
+    with pytest.raises(bln.InputError, match="entry by entry"):
+        bln.bregman_prox(bln.legendre.Energy(), g, V)

@@ -26,7 +26,7 @@ STEPS = 7  # bare Newton steps before the bracketed search
 
 
 def register(family: Any) -> int:
-    """A handle for ``family``, which must have ``function(w, tensors) -> f``; it is held weakly."""
+    """A handle for ``family``, held weakly: it has ``function(w, tensors) -> f`` and ``entrywise``, a root an entry."""
     handle = next(_handles)
     _families[handle] = family
     return handle
@@ -58,7 +58,7 @@ def _found(
         return Found(start, torch.zeros_like(start, dtype=torch.int8), 0)
     if any(batched):
         return bracketed_root(_vmapped(family, w, tensors, batched), start, max_iter, tol)
-    if start.shape != w.shape or any(t.numel() > 1 for t in tensors):
+    if not family.entrywise or any(t.numel() > 1 for t in tensors):
         return bracketed_root(family.function(w, tensors), start, max_iter, tol)
     size = w.numel() if w.is_cuda else BLOCK
     blocks = zip(w.reshape(-1).split(size), start.reshape(-1).split(size), strict=True)

@@ -26,7 +26,7 @@ def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list
     for piece, kind, example in zip((phi, g), (Legendre, Regularizer), examples, strict=True):
         if not isinstance(piece, kind):
             what = f"the class {piece.__name__}" if isinstance(piece, type) else repr(piece)[:40]
-            raise InputError(f"expected an instance of a {kind.__name__}, e.g. {example}, not {what}")
+            raise InputError(f"expected a {kind.__name__} instance, e.g. {example}, not {what}")
     check_domains(phi, g)
     if isinstance(solver, Solver):
         return solver.bind(phi, g), []

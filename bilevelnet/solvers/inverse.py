@@ -34,6 +34,8 @@ class Point(NamedTuple):
 class Family:
     """The functions of x whose roots are sought, on a twin of φ and the terms: evaluated inside the search operator."""
 
+    entrywise = True
+
     def __init__(self, phi: Legendre, *terms: Any):
         self.twin = Twin([phi, *terms])
         self.in_dual = _in_dual(phi, terms)

@@ -82,6 +82,8 @@ class Split:
 class Family:
     """The residual as a function of x, on a twin of the pieces: evaluated inside the search operator."""
 
+    entrywise = False
+
     def __init__(self, phi: Legendre, *terms: Any):
         self.twin = Twin([phi, *terms])
         self.split = Split(*self.twin.pieces)

@@ -96,18 +96,21 @@ class NormEquation(Equation):
         return 1 - shrink * self._sum(z**2 * gain) / self._sum(z**2).clamp(min=torch.finfo(z.dtype).tiny)
 
     def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
-        """z = 0, where 0 is in int dom φ: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
+        """z = 0, where ∇φ(0) is finite: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
         zero = torch.zeros_like(v)
-        if phi.domain.constant and not phi.domain.holds(0.0, 0.0):
+        starts_at_0 = not phi.steep and phi.domain.constant and phi.domain.lo == 0  # z ≥ 0 is then part of dom φ
+        if not starts_at_0 and phi.domain.constant and not phi.domain.holds(0.0, 0.0):
             return None
         u = phi.grad(zero)
         ends = [t.derivatives(zero) for t in separable]
         lam1, lam2 = self.weights(v)
         low, high = sum(e[0] for e in ends) - lam1, sum(e[1] for e in ends) + lam1
+        low = low - torch.inf if starts_at_0 else low
         y = v - u
         gap = torch.where(y < low, low - y, torch.where(y > high, y - high, 0.0))
         rests = self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2
-        return rests & phi.domain.interior(zero).all(self.dim, keepdim=True), zero, u
+        inside = starts_at_0 or phi.domain.interior(zero).all(self.dim, keepdim=True)
+        return rests & inside, zero, u
 
     def _dual_norm(self, gap: Tensor) -> Tensor:
         return norm(gap, (self.dim,))
@@ -171,7 +174,8 @@ class LinfEquation(NormEquation):
         self.piece._buffers["lo_value"], self.piece._buffers["hi_value"] = -s, s
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        terms = torch.where((v - u).isfinite(), (v - u).abs(), torch.inf)
+        # Only an entry on the box: one that rests on an end of dom φ has v − u of the other sign.
+        terms = torch.where((v - u).isfinite(), ((v - u) * z.sign()).clamp(min=0), torch.inf)
         return self.term.lam - self._sum(terms), self.term.lam + self._sum(terms)
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
