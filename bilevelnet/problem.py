@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .couplings import Coupling
 from .divergences import Bregman
+from .errors import InputError
 from .legendre import Legendre
 from .piece import Scalar
 from .regularizers import Box, Regularizer
@@ -36,7 +37,7 @@ class Prox:
         g, domain = self.g, self.phi.domain
         if not self.phi.steep and g.event_ndim == 0:  # the ends of dom φ are constraints
             g = g + Box(domain.lo, domain.hi)
-        distance = g.distance(z, v - u)
+        distance = g.distance(z, torch.where(v == -torch.inf, v, v - u))  # a masked entry may have u = −∞ too
         if self.g.event_ndim == 0:
             return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance
         for d in sorted(self.dims, reverse=True):
@@ -74,7 +75,13 @@ class Problem:
             z = phi.grad_conjugate(u)  # type: ignore[arg-type]
         r = self.reference.dual(phi, at_least_float32(z), u)
         a = self.coupling(z if z.dtype is dtype else z.to(dtype))
-        return at_least_float32(a) if r is None else r + a
+        if r is None:
+            return at_least_float32(a)
+        if r.shape != a.shape:
+            raise InputError(
+                f"the coupling gives shape {tuple(a.shape)}, the reference {tuple(r.shape)}: they must agree"
+            )
+        return r + a
 
 
 def _per_sample(x: Tensor, n: int) -> Tensor:
