@@ -197,10 +197,11 @@ class Scaled(Regularizer):
         return self.factor.c * self.inner.lam
 
     def value(self, z: Tensor) -> Tensor:
-        return self.drop(self.factor.c * self.keep(self.inner.value(z)))
+        inner = self.inner.value(z)
+        return torch.zeros_like(inner) if self._vanishes else self.drop(self.factor.c * self.keep(inner))
 
     def grad(self, z: Tensor) -> Tensor:
-        return self.factor.c * self.inner.grad(z)
+        return torch.zeros_like(z) if self._vanishes else self.factor.c * self.inner.grad(z)
 
     def hessian(self, z: Tensor) -> Tensor:
         return self.factor.c * self.inner.hessian(z)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from ..legendre import Legendre
 from ..problem import Prox
 from ..prox import bregman_prox, solve_prox
@@ -18,7 +17,7 @@ from .calculus import EPS, STEPS, Function, central, difference_step, sensitivit
 from .pair import Pair
 from .points import Draw, kinks, members
 from .report import Finding, Law, NotStated, Report, run
-from .weights import rebuilt, weights
+from .weights import of_weights
 
 ROUNDING = 50 * EPS
 
@@ -116,7 +115,7 @@ def _status(pair: Pair) -> Finding:
 
 def _derivative(pair: Pair) -> Finding:
     v, z, u = pair.solved
-    f, d = _along(pair)
+    f, d = pair.along()
     got = pair.event.project(slope(f, v))
     if pair.separable:
         values = torch.stack([pair.roots[f"step{k}"][pair.good] for k in range(len(STEPS))])
@@ -151,70 +150,6 @@ def _slope_by_differences(pair: Pair, values: Tensor, v: Tensor) -> tuple[Tensor
     want, smooth, change = central(values, pair.event.expand(h), norm)
     size = norm(want)
     return want, smooth, 1e-6 * size + 1e-9 + change + 100 * EPS * (norm(values[2]) + size * norm(v)) / h
-
-
-def _weights(pair: Pair) -> Finding:
-    # dz/dθ for every number weight θ of φ and g, given as a tensor that broadcasts with v; one search for all of them.
-    values = {f"{k}.{n}": x for k, p in enumerate((pair.phi, pair.g)) for n, x in weights(p).items()}
-    names = [n for n, x in values.items() if abs(x) >= 2 * difference_step(torch.tensor(x)) and _takes(pair, n, x)]
-    if not names:
-        raise NotStated
-    v, z, _ = pair.solved
-    _, d = _along(pair)
-    ones = v.new_ones(len(v), *(1,) * pair.event.ndim)
-    leaves = {n: (values[n] * ones).requires_grad_() for n in names}
-    live = bregman_prox(*_changed(pair, leaves), v, pair.solver, on_failure="nan")
-    got = torch.autograd.grad(pair.event.inner(live, d).sum(), list(leaves.values()), materialize_grads=True)
-    # One block for each weight, in which it takes five steps and the others stay.
-    h = {n: float(difference_step(torch.tensor(values[n]))) for n in names}
-    blocks = {
-        n: torch.cat([(values[n] + (s * h[n] if m == n else 0.0)) * ones for m in names for s in STEPS]) for n in names
-    }
-    phi, g = _changed(pair, blocks)
-    many = v.repeat(len(names) * len(STEPS), *(1,) * pair.event.ndim)
-    moved = pair.root(many, phi, g) if pair.separable else bregman_prox(phi, g, many, pair.solver, "nan")
-    moved = pair.event.inner(moved.unflatten(0, (len(names), len(STEPS), len(v))), d)
-    knots = kinks(pair.g, pair.draw)
-    # Where two knots meet only one of them gets the derivative, whichever holds z: no two weights are equal by chance.
-    alone = (z.unsqueeze(-1) == knots).sum(-1) < 2 if pair.separable else z.new_ones(len(v), dtype=torch.bool)
-    steep, found = pair.steepness(v) * pair.event.norm(v), []
-    for k, name in enumerate(names):
-        want, smooth, change = central(moved[k], h[name], torch.abs)
-        smooth &= alone
-        error = (got[k].reshape(len(v)) - want).abs() + pair.event.norm(live - z) / h[name]
-        noise = EPS * (pair.event.norm(z) + want.abs() * abs(values[name]) + steep) / h[name]
-        found.append((error[smooth], (1e-6 * want.abs() + 1e-9 + change + 100 * noise)[smooth], v[smooth]))
-    error, tolerance, at = (torch.cat(parts) for parts in zip(*found, strict=True))
-    if not len(error):  # differences say nothing: too curved, or on a kink everywhere
-        raise NotStated
-    return Finding(error, tolerance, {"v": at})
-
-
-def _takes(pair: Pair, name: str, value: float) -> bool:
-    # Some closed forms are known for one number alone, as power + squared_l2 for p = 3; lo = hi has no room.
-    h = float(difference_step(torch.tensor(value)))
-    try:
-        bind(*_changed(pair, {name: pair.draw.tensor([value - h, value + h])}), pair.solver)
-    except InputError:
-        return False
-    return True
-
-
-def _changed(pair: Pair, values: dict[str, Tensor]) -> tuple[Legendre, Regularizer]:
-    """The pair with tensors for the weights named "0.…" (of φ) and "1.…" (of g)."""
-    phi, g = (
-        rebuilt(p, lambda n, x, k=k: values.get(f"{k}.{n}", x))  # type: ignore[misc]
-        for k, p in enumerate((pair.phi, pair.g))
-    )
-    return phi, g
-
-
-def _along(pair: Pair) -> tuple[Function, Tensor]:
-    """⟨d, prox(v)⟩ for a direction d; the Jacobian is symmetric, so its gradient is the slope along d."""
-    v, _, _ = pair.solved
-    d = pair.event.project(pair.draw.normal(*v.shape, salt=9)) if pair.event.ndim else torch.ones_like(v)
-    d = d / pair.event.expand(pair.event.norm(d))
-    return (lambda x: pair.event.inner(pair(x), d)), d
 
 
 def _monotone(pair: Pair) -> Finding:
@@ -282,7 +217,7 @@ def _laws() -> Iterator[Law]:
     yield Law("status tells where a minimiser exists", "exact", _status)
     yield Law("dz/dv by differences of the root", "1e-6 and the rounding of z over the step", _derivative)
     yield Law("d²z/dv² by differences", "1e-5 and the rounding of dz/dv over the step", _second_derivative)
-    yield Law("dz/dθ for every weight", "1e-6 and the rounding of z over the step", _weights)
+    yield Law("dz/dθ for every weight", "1e-6 and the rounding of z over the step", of_weights)
     yield Law("v ↦ z is monotone, 1/σ-Lipschitz", "50 eps of the terms; the inequality is exact", _monotone)
     yield Law("float32 agrees with float64", "50 eps of float32 of z, and of v and u through dz/dv", _single)
     yield Law("no NaN at |v| up to 700, dtype kept", "none", _tails)

@@ -12,7 +12,7 @@ from ..legendre import Legendre
 from ..prox import Bound, solve_prox
 from ..regularizers import Regularizer
 from ..values import at_least_float32
-from .calculus import EPS, STEPS, bisect, difference_step, jacobian, slope
+from .calculus import EPS, STEPS, Function, bisect, difference_step, jacobian, slope
 from .points import MAGNITUDES, Draw, event_of, kinks
 from .report import NotStated
 
@@ -48,6 +48,13 @@ class Pair:
     @property
     def separable(self) -> bool:
         return not self.event.ndim and isinstance(self.phi.domain, Interval) and self.phi.domain.constant
+
+    def along(self) -> tuple[Function, Tensor]:
+        """⟨d, prox(v)⟩ for a direction d; the Jacobian is symmetric, so its gradient is the slope along d."""
+        v, _, _ = self.solved
+        d = self.event.project(self.draw.normal(*v.shape, salt=9)) if self.event.ndim else torch.ones_like(v)
+        d = d / self.event.expand(self.event.norm(d))
+        return (lambda x: self.event.inner(self(x), d)), d
 
     def steepness(self, v: Tensor) -> Tensor:
         """‖dz/dv‖, one number a point; of a scalar the largest of both sides, which differ at a kink."""
