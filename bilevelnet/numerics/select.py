@@ -23,15 +23,17 @@ def select(v: Tensor, end: Scalar, steps: Iterable[tuple[Scalar, Scalar]]) -> Te
     dw/dv = dw/ds = 0. Infinite slopes are constraints; a jump at −∞ says nothing, one at +∞ ends the line.
     """
     w: Scalar | None = None if _is(end, math.inf) else _minus(v, end)
+    moves = w is not None
     for a, left in steps:
         if _is(a, -math.inf):
             continue
-        candidate = a if _is(left, -math.inf) else _lower(_minus(v, left), a)
+        held = _is(left, -math.inf)
+        moves = moves or not held
+        candidate = a if held else _lower(_minus(v, left), a)
         w = candidate if w is None else _higher(w, candidate, a)
-    if not isinstance(w, Tensor):
-        # a constant, with v's place in the graph
+    if not moves:  # a constant, with v's place in the graph
         w = torch.where(v == v, math.nan if w is None else w, v)
-    return w.expand_as(v) if w.ndim < v.ndim else w
+    return w.expand_as(v) if w.ndim < v.ndim else w  # type: ignore[return-value, union-attr]
 
 
 def _is(x: Scalar, value: float) -> bool:

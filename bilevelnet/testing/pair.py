@@ -99,7 +99,8 @@ class Pair:
         ends = (torch.as_tensor(e, dtype=v.dtype, device=v.device) for e in (domain.lo, domain.hi))
         lo, hi = (e.clamp(-largest, largest).broadcast_to(v.shape) for e in ends)
         inside = torch.nextafter(lo, hi), torch.nextafter(hi, lo)
-        lo, hi = (torch.where(phi.domain.interior(e), e, i) for e, i in zip((lo, hi), inside, strict=True))
+        # An end where ∇φ is finite may be the answer; at the others it is not evaluated.
+        lo, hi = (torch.where(phi.differentiable(e), e, i) for e, i in zip((lo, hi), inside, strict=True))
         return bisect(lambda z: phi.grad(z) + g.derivatives(z)[0] - v, lo, hi)
 
     @cached_property

@@ -71,7 +71,8 @@ def of_weights(pair: Pair) -> Finding:
     ones = v.new_ones(len(v), *(1,) * pair.event.ndim)
     leaves = {n: (values[n] * ones).requires_grad_() for n in names}
     live = bregman_prox(*_changed(pair, leaves), v, pair.solver, on_failure="nan")
-    got = torch.autograd.grad(pair.event.inner(live, d).sum(), list(leaves.values()), materialize_grads=True)
+    total = pair.event.inner(live, d).sum() + 0.0 * sum(leaf.sum() for leaf in leaves.values())
+    got = torch.autograd.grad(total, list(leaves.values()))
     # One block for each weight, in which it takes five steps and the others stay.
     h = {n: float(difference_step(torch.tensor(values[n]))) for n in names}
     blocks = {
