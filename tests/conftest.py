@@ -25,3 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> str:
     return request.config.getoption("--device")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """gradgradcheck and torch's initialisers draw from the global generator: the same at every run."""
+    torch.manual_seed(0)

@@ -15,7 +15,7 @@ from ..solvers import bind
 from . import transforms
 from .calculus import EPS, STEPS, Function, central, difference_step, sensitivity, slope
 from .pair import Pair
-from .points import Draw, kinks, members
+from .points import Draw, inside_jump, kinks, members
 from .report import Finding, Law, NotStated, Report, run
 from .weights import of_weights
 
@@ -94,7 +94,7 @@ def _knots(pair: Pair) -> Finding:
     t = kinks(pair.g, pair.draw)
     t = t[pair.phi.domain.interior(t)]
     u, (left, right) = pair.phi.grad(t), pair.g.derivatives(t)
-    v = u + (left.clamp(min=-9) + right.clamp(max=9)) / 2
+    v = u + inside_jump(left, right)
     kept = right - left > 1e-6 * (1 + u.abs())
     if not kept.any():
         raise NotStated

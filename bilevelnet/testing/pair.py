@@ -13,7 +13,7 @@ from ..prox import Bound, solve_prox
 from ..regularizers import Regularizer
 from ..values import at_least_float32
 from .calculus import EPS, STEPS, Function, bisect, difference_step, jacobian, slope
-from .points import MAGNITUDES, Draw, event_of, kinks
+from .points import MAGNITUDES, Draw, event_of, inside_jump, kinks
 from .report import NotStated
 
 
@@ -88,7 +88,7 @@ class Pair:
         t = t[self.phi.domain.interior(t)]
         if len(t):  # the two edges of each flat piece, and its middle
             u, (left, right) = self.phi.grad(t), self.g.derivatives(t)
-            edges = [u + left, u + right, u + (left.clamp(min=-3) + right.clamp(max=3)) / 2]
+            edges = [u + left, u + right, u + inside_jump(left, right)]
             values += [e[e.isfinite()] for e in edges]
         return torch.cat(values).unique()
 

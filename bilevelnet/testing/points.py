@@ -183,3 +183,9 @@ def kinks(g: Regularizer, draw: Draw) -> Tensor:
     knots = [float(t) for term in g.terms() if term.pieces() for t in term.pieces()[0]]  # type: ignore[index]
     points = draw.tensor([t for t in knots if math.isfinite(t)])
     return points[g.domain.contains(points)] if len(points) else points
+
+
+def inside_jump(left: Tensor, right: Tensor) -> Tensor:
+    """A slope between g'(t−) and g'(t+), one of which may be infinite."""
+    low, high = torch.maximum(left, right - 2), torch.minimum(right, left + 2)
+    return torch.where(left.isinf() & right.isinf(), 0.0, (low + high) / 2)
