@@ -159,7 +159,7 @@ def _strong_convexity(phi: Legendre, event: Event, draw: Draw) -> Finding:
 
 
 def _steep(phi: Legendre, event: Event, draw: Draw) -> Finding:
-    # At distance 2⁻⁴⁸ from an end |∇φ| exceeds that at 2⁻²⁴ by a quarter: log grows by 2, N⁻¹ by √2, a constant by 1.
+    # From distance 2⁻²⁴ of an end to 2⁻⁴⁸ |∇φ| grows by a hundredth: log by 2, N⁻¹ by √2, z^−0.01 by 1.18, a constant not.
     domain = phi.domain
     if not isinstance(domain, Interval) or not domain.constant or not phi.steep:
         raise NotStated
@@ -172,7 +172,7 @@ def _steep(phi: Legendre, event: Event, draw: Draw) -> Finding:
         z = draw.tensor([end + sign * unit * 2.0**-k for k in (24, 48)])
         sizes.append(phi.grad(z).abs())
     grown = torch.stack(sizes)
-    error = (1.25 - grown[:, 1] / grown[:, 0]).clamp(min=0)
+    error = (1.01 - grown[:, 1] / grown[:, 0]).clamp(min=0)
     return Finding(error, 0.0, {"end": draw.tensor([e for e, _ in ends])})
 
 
@@ -210,6 +210,8 @@ def _single(phi: Legendre, event: Event, draw: Draw) -> Finding:
     u = u[event.all(phi.dual_domain.interior(u), u)]
     want = phi.grad_conjugate(u.double())
     kept = event.norm(want) < 1e30
+    if not kept.any():
+        raise NotStated
     u, want = u[kept], want[kept]
     eps = torch.finfo(torch.float32).eps
     tiny = torch.finfo(torch.float32).tiny
@@ -259,7 +261,7 @@ LAWS = (
         "50 eps of u, and of z through du/dz; the inequality is exact",
         _strong_convexity,
     ),
-    Law("|∇φ| → ∞ at the ends of dom φ", "growth by a quarter is asked for, exactly", _steep),
+    Law("|∇φ| → ∞ at the ends of dom φ", "growth by a hundredth is asked for, exactly", _steep),
     Law("no NaN at |u| up to 1e4, dtype kept", "none", _tails),
     Law("float32 agrees with float64", "50 eps of float32 of z, and of u through dz/du", _single),
     Law("the cvxpy expression is φ", "1e-9: sums of logarithms in numpy", _expression),

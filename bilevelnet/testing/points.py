@@ -187,5 +187,5 @@ def kinks(g: Regularizer, draw: Draw) -> Tensor:
 
 def inside_jump(left: Tensor, right: Tensor) -> Tensor:
     """A slope between g'(t−) and g'(t+), one of which may be infinite."""
-    low, high = torch.maximum(left, right - 2), torch.minimum(right, left + 2)
+    low, high = torch.where(left.isinf(), right - 2, left), torch.where(right.isinf(), left + 2, right)
     return torch.where(left.isinf() & right.isinf(), 0.0, (low + high) / 2)
