@@ -11,7 +11,8 @@ from torch import Tensor
 # Codes of a search, per entry: found; stopped at max_iter; no change of sign; f jumps over 0 at x.
 FOUND, LIMIT, NONE, JUMP = 0, 1, 2, 3
 
-Function = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+# x ↦ (value, slope, and a call that gives the size of the terms of the value, asked for at few x only)
+Function = Callable[[Tensor], tuple[Tensor, Tensor, Callable[[], Tensor]]]
 
 
 class Found(NamedTuple):
@@ -23,7 +24,7 @@ class Found(NamedTuple):
 
 
 def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float = 0.0) -> Found:
-    """x with f(x) = 0 for f increasing on ℝ, jumps allowed; f gives (value, slope, size of its terms).
+    """x with f(x) = 0 for f increasing on ℝ, jumps allowed; f as ``Function`` says.
 
     Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
     that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket. A value
@@ -37,7 +38,8 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     code = torch.full_like(x, LIMIT, dtype=torch.int8)
     iteration = 0
     for iteration in range(1, max_iter + 1):
-        value, slope, size = f(x)
+        value, slope, size_of = f(x)
+        size = size_of()
         value = torch.where(value.isnan(), torch.where(x > best, torch.inf, -torch.inf), value)
         best = torch.where(value.isinf(), best, x)
         below = value < 0
@@ -76,20 +78,19 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     return Found(x, code, iteration)
 
 
-def newton(f: Function, start: Tensor, steps: int, tol: float = 0.0) -> Found:
-    """Bare Newton steps from ``start``; FOUND where |f| is below tol or the rounding of its terms, else LIMIT.
-
-    Stops before ``steps`` evaluations where every entry is FOUND at every other look.
+def newton(f: Function, start: Tensor, first: int, steps: int, tol: float = 0.0) -> Found:
+    """Bare Newton steps from ``start``, ``steps`` at most: FOUND where |f| is below tol or the rounding of x and of the
+    terms of f, else LIMIT. It looks whether all are at evaluation ``first`` and every other one; on a GPU at the end.
     """
-    eps, x = torch.finfo(start.dtype).eps, start
+    eps, tiny, x = torch.finfo(start.dtype).eps, torch.finfo(start.dtype).tiny, start
     iteration = 0
     for iteration in range(1, steps + 1):
         value, slope, size = f(x)
         step = x - value / slope
-        last = iteration == steps
-        if last or (iteration % 2 == 0 and not x.is_cuda):
-            small = value.isfinite() & (value.abs() <= (2 * eps * size).clamp(min=tol)) & step.isfinite()
-            if last or bool(small.all()):
+        if iteration == steps or (iteration >= first and (iteration - first) % 2 == 0 and not x.is_cuda):
+            rounding = 2 * eps * (size() + slope * x.abs()) + max(tol, tiny)
+            found = (value.abs() < rounding) & (slope < torch.inf)
+            if iteration == steps or bool(found.all()):
                 break
         x = step
-    return Found(torch.where(small, step, x), torch.where(small, FOUND, LIMIT).to(torch.int8), iteration)
+    return Found(torch.where(step.isfinite(), step, x), torch.where(found, FOUND, LIMIT).to(torch.int8), iteration)

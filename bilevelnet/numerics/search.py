@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .bracket import FOUND, Found, Function, bracketed_root, newton
+from .bracket import FOUND, LIMIT, Found, Function, bracketed_root, newton
 
 _families: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _handles = itertools.count()
 _KEYS = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set())
-BLOCK = 16384  # entries that stay in the cache through an iteration
-STEPS = 7  # bare Newton steps before the bracketed search
+BLOCK = 32768  # entries a thread that stay in the cache through an iteration
 
 
 def register(family: Any) -> int:
@@ -47,7 +46,8 @@ def _search(
     with guard, torch.inference_mode(False), torch.no_grad():
         # A clone of an inference tensor is an ordinary one.
         tensors = [t.clone() if t.is_inference() else t for t in tensors]
-        found = _found(_families[handle], w.clone(), start.clone(), tensors, batched, max_iter, tol)
+        w, start = (t.clone() if t.is_inference() else t for t in (w, start))
+        found = _found(_families[handle], w, start, tensors, batched, max_iter, tol)
     return found.x, found.code, torch.tensor(found.iterations)
 
 
@@ -55,28 +55,48 @@ def _found(
     family: Any, w: Tensor, start: Tensor, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float
 ) -> Found:
     if not w.numel():
-        return Found(start, torch.zeros_like(start, dtype=torch.int8), 0)
-    if any(batched):
-        return bracketed_root(_vmapped(family, w, tensors, batched), start, max_iter, tol)
-    if not family.entrywise or any(t.numel() > 1 for t in tensors):
-        return bracketed_root(family.function(w, tensors), start, max_iter, tol)
-    size = w.numel() if w.is_cuda else BLOCK
-    blocks = zip(w.reshape(-1).split(size), start.reshape(-1).split(size), strict=True)
-    parts = [_entrywise(family, block, x, tensors, max_iter, tol) for block, x in blocks]
-    x, code = torch.cat([p.x for p in parts]), torch.cat([p.code for p in parts])
-    return Found(x.reshape(w.shape), code.reshape(w.shape), max(p.iterations for p in parts))
+        return Found(start.clone(), torch.zeros_like(start, dtype=torch.int8), 0)
+    if family.entrywise and not any(batched) and not any(t.numel() > 1 for t in tensors):
+        flat = _entrywise(family, w.flatten(), start.flatten(), tensors, max_iter, tol)
+        return Found(flat.x.view(start.shape), flat.code.view(start.shape), flat.iterations)
+    f = _vmapped(family, w, tensors, batched) if any(batched) else family.function(w, tensors)
+    found = _longer(f, start, max_iter, tol)
+    missed = found.code != FOUND
+    if max_iter <= found.iterations or not bool(missed.any()):
+        return found
+    slow = bracketed_root(f, torch.where(missed, start, found.x), max_iter - found.iterations, tol)
+    x, code = torch.where(missed, slow.x, found.x), torch.where(missed, slow.code, found.code)
+    return Found(x, code, found.iterations + slow.iterations)
+
+
+# A few bare Newton steps settle most problems at a third of the cost of bracketed ones: f is increasing, so that a
+# point where it vanishes is the root however it was reached. What they leave over starts afresh.
+
+
+def _quick(f: Function, start: Tensor, max_iter: int, tol: float) -> Found:
+    return newton(f, start, 3, min(7, max_iter), tol)
+
+
+def _longer(f: Function, start: Tensor, max_iter: int, tol: float) -> Found:
+    return newton(f, start, 2, min(12, max_iter), tol)
 
 
 def _entrywise(family: Any, w: Tensor, start: Tensor, tensors: list[Tensor], max_iter: int, tol: float) -> Found:
-    # A few bare Newton steps settle most entries at a fifth of the cost of a bracketed one: f is increasing, so that
-    # a point where it vanishes is the root however it was reached. The others start afresh, by themselves.
-    quick = newton(family.function(w, tensors), start, min(STEPS, max_iter), tol)
-    rest = (quick.code != FOUND).nonzero().squeeze(-1)
-    if not len(rest) or max_iter <= quick.iterations:
-        return quick
-    slow = bracketed_root(family.function(w[rest], tensors), start[rest], max_iter - quick.iterations, tol)
-    x, code = quick.x.index_copy(0, rest, slow.x), quick.code.index_copy(0, rest, slow.code)
-    return Found(x, code, quick.iterations + slow.iterations)
+    """In blocks that stay in the cache; the entries left over by themselves."""
+    x, code = start, torch.full_like(start, LIMIT, dtype=torch.int8)
+    rest, iterations = None, 0
+    size = len(w) if w.is_cuda else BLOCK * torch.get_num_threads()
+    for method in (_quick, _longer, bracketed_root):
+        v, begin = (w, start) if rest is None else (w[rest], start[rest])
+        blocks = zip(v.split(size), begin.split(size), strict=True)
+        parts = [method(family.function(block, tensors), b, max_iter - iterations, tol) for block, b in blocks]
+        at, how = torch.cat([p.x for p in parts]), torch.cat([p.code for p in parts])
+        x, code = (at, how) if rest is None else (x.index_copy(0, rest, at), code.index_copy(0, rest, how))
+        iterations += max(p.iterations for p in parts)
+        rest = (code != FOUND).nonzero().squeeze(-1)
+        if not len(rest) or iterations >= max_iter:
+            break
+    return Found(x, code, iterations)
 
 
 def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool]) -> Function:
@@ -84,9 +104,14 @@ def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool])
     dims = [0 if b else None for b in batched]
 
     def one(x: Tensor, w: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        return family.function(w, tensors)(x)
+        value, slope, size = family.function(w, tensors)(x)
+        return value, slope, size()
 
-    return lambda x: torch.func.vmap(one, (0, 0, dims))(x, w, tensors)
+    def f(x: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        value, slope, size = torch.func.vmap(one, (0, 0, dims))(x, w, tensors)
+        return value, slope, lambda: size
+
+    return f
 
 
 def _fake(w: Tensor, start: Tensor, *rest: Any) -> tuple[Tensor, ...]:

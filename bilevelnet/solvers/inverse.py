@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -44,20 +46,23 @@ class Family:
         """x ↦ the value, slope and size of ∇ψ(z(x)) − w."""
         self.twin.load(tensors)
         phi, *terms = self.twin.pieces
-        domain, size_w = common_domain(phi, terms), w.abs()
+        domain = common_domain(phi, terms)
 
-        def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z = phi.grad_conjugate(u)
-            slope, size = _summed([t.grad(z) for t in terms])
-            curvature = sum(t.hessian(z) for t in terms) / phi.hessian(z)
-            return u + slope - w, 1 + curvature, u.abs() + size + size_w
+            slopes = [t.grad(z) for t in terms]
+            curvature = total(t.hessian(z) for t in terms) / phi.hessian(z)
+            return total([u, *slopes]) - w, 1 + curvature, lambda: total(s.abs() for s in (u, *slopes, w))
 
-        def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z, dz = chart(domain, x)
-            grad, (slope, size) = phi.grad(z), _summed([t.grad(z) for t in terms])
-            curvature = phi.hessian(z) + sum(t.hessian(z) for t in terms)
-            rounded = curvature * _origin(domain, x).abs()  # z itself is right to eps of where the chart starts
-            return grad + slope - w, curvature * dz, grad.abs() + size + size_w + rounded
+            slopes = [phi.grad(z), *(t.grad(z) for t in terms)]
+            curvature = total([phi.hessian(z), *(t.hessian(z) for t in terms)])
+
+            def size() -> Tensor:  # z itself is right to eps of where the chart starts
+                return total(s.abs() for s in (*slopes, w)) + curvature * _origin(domain, x).abs()
+
+            return total(slopes) - w, curvature * dz, size
 
         return in_dual if self.in_dual else in_chart
 
@@ -209,9 +214,10 @@ def _origin(domain: Interval, x: Tensor) -> Tensor:
     return torch.zeros_like(x) + (lo if below else hi if above else 0.0)
 
 
-def _summed(slopes: list[Tensor]) -> tuple[Any, Any]:
-    """(sum, sum of sizes): terms that cancel leave their rounding."""
-    return sum(slopes), sum(s.abs() for s in slopes)
+def total(terms: Iterable[Any]) -> Any:
+    """Their sum, without the 0 that ``sum`` starts from, which is one more pass over the entries."""
+    terms = list(terms)
+    return reduce(operator.add, terms) if terms else 0.0
 
 
 def unchart(domain: Interval, z: Tensor) -> Tensor:

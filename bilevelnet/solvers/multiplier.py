@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,14 +65,14 @@ class Split:
         self.equation.set(s)
         return self.inner.solve(self.equation.shifted(v, s))
 
-    def probe(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def probe(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """(value, slope, size) of the residual at x, without a graph."""
         s = self.equation.multiplier(x)
         self.equation.set(s)
         z, u, gain = self.inner.gain(self.equation.shifted(v, s))  # type: ignore[attr-defined]
         z, gain = torch.where(keep, z, 0.0), torch.where(keep, gain, 0.0)
         value, size = self.equation.residual(x, z, u, v)
-        return value, self.equation.slope(x, z, gain, v), size
+        return value, self.equation.slope(x, z, gain, v), lambda: size
 
     def residual(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         outcome = self.point(x, v)
