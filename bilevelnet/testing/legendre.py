@@ -159,7 +159,7 @@ def _strong_convexity(phi: Legendre, event: Event, draw: Draw) -> Finding:
 
 
 def _steep(phi: Legendre, event: Event, draw: Draw) -> Finding:
-    # From distance 2⁻²⁴ of an end to 2⁻⁴⁸ |∇φ| grows by a hundredth: log by 2, N⁻¹ by √2, z^−0.01 by 1.18, a constant not.
+    # From 2⁻²⁴ off an end to 2⁻⁴⁸ |∇φ| grows by a hundredth: log by 2, N⁻¹ by √2, z^−0.01 by 1.18, a constant not.
     domain = phi.domain
     if not isinstance(domain, Interval) or not domain.constant or not phi.steep:
         raise NotStated
