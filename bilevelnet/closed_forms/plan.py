@@ -55,6 +55,11 @@ class ClosedFormMap(Map):
         z, w = self._point(v)
         return Outcome(self.select.snap(w, z), self.psi.dual(w, z), self.status(v), 0, {})
 
+    def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u), without a status."""
+        z, w = self._point(v)
+        return self.select.snap(w, z), self.psi.dual(w, z)
+
     def gain(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(z, u, dz/dv) entry by entry, for a separable pair."""
         z, w = self._point(v)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..legendre import Legendre
-from ..regularizers import AffineSet, Box, CappedSimplex, Nonneg, Simplex
+from ..regularizers import AffineSet, Box, CappedSimplex, Nonneg
 from ..regularizers.calculus import Scaled
 from ..solution import INFEASIBLE
 
@@ -51,16 +51,24 @@ class Equation:
     def shifted(self, v: Tensor, s: Tensor) -> Tensor:
         return v
 
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """(residual, size of its terms)."""
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        """Of the terms of the residual ``value``; what rounds it is of this size."""
+        raise NotImplementedError
+
+    def missed(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """By how much z misses the constraint."""
+        return self.residual(x, z, u, v)
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         """d residual/dx, from gain = dz/dv of the separable problem."""
         raise NotImplementedError
 
-    def start(self, phi: Legendre, v: Tensor) -> Tensor:
-        return torch.zeros_like(v.sum(self.dim, keepdim=True))
+    def start(self, psi: Any, v: Tensor) -> Tensor:
+        """x to begin with; ψ is φ and the smooth terms beside the coupled one."""
+        return torch.zeros_like(v.narrow(self.dim, 0, 1))
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         """x at a point (z, u) near the solution."""
@@ -75,47 +83,36 @@ class Equation:
 
 
 class Linear(Equation):
-    """⟨a, z⟩ = b, with z ≥ 0 and z ≤ cap for the simplices: v is shifted by −s a, and b − ⟨a, z⟩ increases with s."""
+    """⟨a, z⟩ = b: v is shifted by −s a, and b − ⟨a, z⟩ increases with s."""
 
     positive = False
 
     def __init__(self, term: Any):
         super().__init__(term)
-        if isinstance(self.constraint, CappedSimplex):
-            self.piece = Box(0.0, self.constraint.cap)
-        elif isinstance(self.constraint, Simplex):
-            self.piece = Nonneg()
-        elif self.constraint._rows(torch.empty(0, dtype=torch.float64)).shape[0] != 1:
+        if isinstance(self.constraint, AffineSet) and self._row(torch.empty(0, dtype=torch.float64)) is None:
             raise InputError(f"{self.constraint.label} with a matrix has one multiplier a row, and not one")
 
-    def coefficients(self, v: Tensor) -> Tensor | float:
-        return self.constraint._rows(v)[0] if isinstance(self.constraint, AffineSet) else 1.0
+    def _row(self, v: Tensor) -> Tensor | None:
+        rows = self.constraint._rows(v)
+        return rows[0] if rows.shape[0] == 1 else None
 
-    def target(self, v: Tensor) -> Any:
-        return self.constraint.b if isinstance(self.constraint, AffineSet) else self.constraint.radius
+    def coefficients(self, v: Tensor) -> Any:
+        return self._row(v)
 
-    def set(self, s: Tensor) -> None:
-        if isinstance(self.constraint, CappedSimplex) and isinstance(self.constraint.cap, Tensor):
-            self.piece._buffers["hi_value"] = self.constraint.cap
+    def target(self, v: Tensor) -> Tensor:
+        return torch.as_tensor(self.constraint.b, dtype=v.dtype, device=v.device)
 
     def shifted(self, v: Tensor, s: Tensor) -> Tensor:
         return v - s * self.coefficients(v)
 
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        terms, b = self.coefficients(v) * z, self.target(v)
-        return b - self._sum(terms), self._sum(terms.abs()) + abs(b)
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return self.target(v) - self._sum(self.coefficients(v) * z)
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return self._sum((self.coefficients(v) * z).abs()) + self.target(v).abs()
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         return self._sum(self.coefficients(v) ** 2 * gain)
-
-    def start(self, phi: Legendre, v: Tensor) -> Tensor:
-        if isinstance(self.constraint, AffineSet):
-            return super().start(phi, v)
-        # All entries equal: z = r/n there; with v spread out s is above.
-        mean = torch.as_tensor(self.target(v), dtype=v.dtype, device=v.device) / v.shape[self.dim]
-        level = phi.grad(mean)
-        top = v.amax(self.dim, keepdim=True)
-        return torch.where(top.isfinite() & level.isfinite(), top - torch.where(level.isfinite(), level, 0.0), 0.0)
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         # v − u = s a where no bound is active; the largest |a z| is the least likely to rest on one.
@@ -123,3 +120,45 @@ class Linear(Equation):
         size = torch.where(keep & (v - u).isfinite(), (a * z).abs(), -1.0)
         best = size.argmax(self.dim, keepdim=True)
         return ((v - u) / a).gather(self.dim, best)
+
+
+class SimplexEquation(Linear):
+    """Σ z = r with z ≥ 0, and z ≤ cap: log r − log Σ z increases with s, and Newton's method takes to it.
+
+    Where z falls like e^{−s} in the tail it is a straight line, and for the other φ it is nearer to one than r − Σ z.
+    """
+
+    def __init__(self, term: Any):
+        Equation.__init__(self, term)
+        self.piece = Box(0.0, self.constraint.cap) if isinstance(self.constraint, CappedSimplex) else Nonneg()
+
+    def coefficients(self, v: Tensor) -> Any:
+        return 1.0
+
+    def target(self, v: Tensor) -> Tensor:
+        return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
+
+    def set(self, s: Tensor) -> None:
+        if isinstance(self.constraint, CappedSimplex) and isinstance(self.constraint.cap, Tensor):
+            self.piece._buffers["hi_value"] = self.constraint.cap
+
+    def shifted(self, v: Tensor, s: Tensor) -> Tensor:
+        return v - s
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        # Σ z may underflow on the way; a tiny floor keeps the sign.
+        return (self.target(v) / self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)).log()
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return 1 + slope * v.amax(self.dim, keepdim=True).abs()  # 1: what the logarithm makes of the rounding of Σ z
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        return self._sum(gain) / self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)
+
+    def missed(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return self.target(v) - self._sum(z)
+
+    def start(self, psi: Any, v: Tensor) -> Tensor:
+        # All entries equal: z = r/n there; with v spread out s is below.
+        level = psi.grad(self.target(v) / v.shape[self.dim])
+        return v.amax(self.dim, keepdim=True) - torch.where(level.isfinite(), level, 0.0)

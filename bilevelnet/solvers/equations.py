@@ -16,12 +16,12 @@ from ..regularizers import (
     Simplex,
     SparseGroup,
 )
-from .equation import Equation, Linear
+from .equation import Equation, Linear, SimplexEquation
 from .norm_equations import GroupEquation, L1BallEquation, L2BallEquation, LinfEquation, NormEquation
 
 EQUATIONS: dict[type, type[Equation]] = {
-    Simplex: Linear,
-    CappedSimplex: Linear,
+    Simplex: SimplexEquation,
+    CappedSimplex: SimplexEquation,
     AffineSet: Linear,
     L1Ball: L1BallEquation,
     L2Ball: L2BallEquation,

@@ -19,6 +19,7 @@ from ..numerics.search import register, search
 from ..problem import Prox
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER
+from ..values import extremes, readable, tracked
 from .base import Solver
 from .equation import Linear
 from .equations import equation_of
@@ -30,8 +31,8 @@ class Multiplier(Solver):
     """Simplices, balls, norms and one linear equation: a bracketed search for the multiplier, the separable problem
     inside it in closed form or by the scalar solver; derivatives by attached Newton steps on the multiplier.
 
-    Entries of v that are −∞ are masked: z = 0 there (simplices only). ``tol`` is on the constraint, 0 for the rounding
-    of its terms; ``max_iter`` counts evaluations.
+    Entries of v that are −∞ are masked: z = 0 there (simplices only). ``tol`` is on the constraint (relative to r for
+    simplices), 0 for the rounding of its terms; ``max_iter`` counts evaluations.
     """
 
     name = "multiplier"
@@ -55,29 +56,26 @@ class Split:
         self.phi, self.separable = phi, [t for t in terms if not t.event_ndim]
         self.equation = equation_of(coupled[0])
         self.equation.curvature = phi.hessian
-        self.free = _separable_map(phi, self.separable)
+        self.free: Any = _separable_map(phi, self.separable)
         piece = self.equation.piece
-        self.inner = _separable_map(phi, [*self.separable, piece]) if piece is not None else self.free
+        self.inner: Any = _separable_map(phi, [*self.separable, piece]) if piece is not None else self.free
 
-    def point(self, x: Tensor, v: Tensor) -> Outcome:
-        """The separable problem at s = multiplier(x)."""
+    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
+        """The dual point of the separable problem at s = multiplier(x), s in its place."""
         s = self.equation.multiplier(x)
         self.equation.set(s)
-        return self.inner.solve(self.equation.shifted(v, s))
+        return self.equation.shifted(v, s)
 
-    def probe(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+    def probe(self, x: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """(value, slope, size) of the residual at x, without a graph."""
-        s = self.equation.multiplier(x)
-        self.equation.set(s)
-        z, u, gain = self.inner.gain(self.equation.shifted(v, s))  # type: ignore[attr-defined]
-        z, gain = torch.where(keep, z, 0.0), torch.where(keep, gain, 0.0)
-        value, size = self.equation.residual(x, z, u, v)
-        return value, self.equation.slope(x, z, gain, v), lambda: size
+        z, u, gain = self.inner.gain(self.shifted(x, v))
+        z, gain = kept(z, keep, 0.0), kept(gain, keep, 0.0)
+        value, slope = self.equation.residual(x, z, u, v), self.equation.slope(x, z, gain, v)
+        return value, slope, lambda: self.equation.size(value, slope, x, z, v)
 
-    def residual(self, x: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        outcome = self.point(x, v)
-        z = torch.where(keep, outcome.z, 0.0)
-        return self.equation.residual(x, z, outcome.dual, v)  # type: ignore[arg-type]
+    def residual(self, x: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+        z, u = self.inner.point(self.shifted(x, v))
+        return self.equation.residual(x, kept(z, keep, 0.0), u, v)
 
 
 class Family:
@@ -108,75 +106,111 @@ class MultiplierMap(Map):
         return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
 
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
-        equation = self.split.equation
+        equation, inner = self.split.equation, self.split.inner
         given = equation.gather(v)
-        dim = equation.dim if equation.dim < 0 else equation.dim - given.ndim
         finite, keep = masked(given)
         tensors = tensors_of([self.phi, *self.terms])
-        if init is None:
-            start = equation.start(self.phi, given)
-        else:
-            start = equation.guess(equation.gather(init[0]), equation.gather(init[1]), finite, keep)
-            start = torch.where(start.isfinite(), start, 0.0)
+        start = self._start(given, finite, keep, init)
         x, code, iterations = search(given, start, tensors, self._handle(), self.solver.max_iter, self.solver.tol)
-        idle = equation.inactive(lambda: self._free(finite), self.phi, self.split.separable, finite, keep)
-        asleep = torch.zeros_like(x, dtype=torch.bool) if idle is None else idle[0].detach()
-        x = self._attached(torch.where(asleep | (code == NONE), 0.0, x), asleep, finite, keep)
-        outcome = self.split.point(x, finite)
-        z, u = outcome.z, outcome.dual
-        # z varies continuously with s, so that a jump is rounding, or a search that left the range of floats.
-        missed, size = equation.residual(x, torch.where(keep, z, 0.0), u, finite)  # type: ignore[arg-type]
-        lost = (code == NONE) | ((code == JUMP) & ~(missed.abs() <= torch.finfo(z.dtype).eps ** 0.5 * size))
+        idle = equation.inactive(
+            lambda: self.split.free.point(finite), self.phi, self.split.separable, finite, everywhere(keep, finite)
+        )
+        asleep = None if idle is None else idle[0].detach()
+        # Where v is finite and every root is found there is nothing to tell, if the separable problem is always solved.
+        well = keep is None and idle is None and inner.whole and not bool(code.any())
+        if not well:
+            x = torch.where(code == NONE if asleep is None else asleep | (code == NONE), 0.0, x)
+        if tracked(given, *tensors):
+            x = self._attached(x, asleep, finite, keep)
+        shifted = self.split.shifted(x, finite)
+        z, u = inner.point(shifted)
+        status = code if well else self._status(v, x, code, asleep, shifted, finite, keep)
         if isinstance(equation, Linear):
-            z = z + self._rounding(x, z, missed, finite, keep).detach()
+            z = z + self._rounding(x, z, u, shifted, finite, keep)
         if idle is not None:
-            z, u = torch.where(asleep, idle[1], z), torch.where(asleep, idle[2], u)  # type: ignore[arg-type]
-        z, u = torch.where(keep, z, 0.0), torch.where(keep, u, -torch.inf)  # type: ignore[arg-type]
-        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure, CONVERGED))
-        status = torch.maximum(torch.where(asleep, CONVERGED, status), torch.where(keep, outcome.status, CONVERGED))
-        status = torch.where(keep.any(dim, keepdim=True), status, INVALID)
-        valid = v.isfinite() | ((v == -math.inf) & isinstance(equation, Linear))
-        status = torch.where(valid, equation.scatter(status), INVALID)
-        s = torch.where(asleep, 0.0, equation.multiplier(x))
-        multipliers = {equation.constraint.label: s.squeeze(dim)}
+            z, u = torch.where(idle[0], idle[1], z), torch.where(idle[0], idle[2], u)
+        z, u = kept(z, keep, 0.0), kept(u, keep, -torch.inf)
+        s = equation.multiplier(x) if asleep is None else torch.where(asleep, 0.0, equation.multiplier(x))
 
         def residual() -> Tensor:
             return equation.scatter(self._residual(x, z, u, finite, keep, asleep))
 
+        multipliers = {equation.constraint.label: s.squeeze(equation.dim)}
         return Outcome(equation.scatter(z), equation.scatter(u), status, iterations, multipliers, residual)
 
-    def _residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor, keep: Tensor, asleep: Tensor) -> Tensor:
+    def _start(self, given: Tensor, v: Tensor, keep: Tensor | None, init: tuple[Tensor, Tensor] | None) -> Tensor:
+        equation = self.split.equation
+        if init is None:
+            start = equation.start(self.split.inner.psi, given)
+            if keep is None:
+                return start
+        else:
+            start = equation.guess(equation.gather(init[0]), equation.gather(init[1]), v, everywhere(keep, v))
+        return torch.where(start.isfinite(), start, 0.0)
+
+    def _attached(self, x: Tensor, asleep: Tensor | None, v: Tensor, keep: Tensor | None) -> Tensor:
+        slope = self.split.probe(x.detach(), v.detach(), keep)[1].detach()
+        steady = (slope != 0) & slope.isfinite()
+        steady = steady if asleep is None else steady & ~asleep
+        return attach(lambda t: self.split.residual(t, v, keep), x, torch.where(steady, slope, torch.inf))
+
+    def _status(
+        self,
+        given: Tensor,
+        x: Tensor,
+        code: Tensor,
+        asleep: Tensor | None,
+        shifted: Tensor,
+        v: Tensor,
+        keep: Tensor | None,
+    ) -> Tensor:
+        equation = self.split.equation
+        keep = everywhere(keep, v)
+        value, _, size = self.split.probe(x.detach(), v, keep)
+        # z varies continuously with s, so that a jump is rounding, or a search that left the range of floats.
+        near = value.isfinite() & (value.abs() <= torch.finfo(v.dtype).eps ** 0.5 * size())
+        lost = (code == NONE) | ((code == JUMP) & ~near)
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure, CONVERGED))
+        if asleep is not None:
+            status = torch.where(asleep, CONVERGED, status)
+        inner = self.split.inner.solve(shifted.detach()).status
+        status = torch.maximum(status, torch.where(keep, inner, CONVERGED))
+        status = torch.where(keep.any(equation.dim, keepdim=True), status, INVALID)
+        valid = given.isfinite() | ((given == -math.inf) & isinstance(equation, Linear))
+        return torch.where(valid, equation.scatter(status), INVALID)
+
+    def _residual(
+        self, x: Tensor, z: Tensor, u: Tensor, v: Tensor, keep: Tensor | None, asleep: Tensor | None
+    ) -> Tensor:
         """dist(v − ∇φ(z), ∂g(z)) with the multiplier given, and by how much the equation is missed."""
-        equation, s = self.split.equation, self.split.equation.multiplier(x)
-        equation.set(s)
-        shifted = equation.shifted(v, s)
-        inner = Prox(self.phi, self.split.inner.g).residual(z, u, shifted)  # type: ignore[attr-defined]
-        missed = equation.residual(x, z, u, v)[0].abs()
-        awake = norm(torch.where(keep, inner, 0.0), (equation.dim,)) + missed
-        free = Prox(self.phi, self.split.free.g).residual(z, u, v)  # type: ignore[attr-defined]
-        idle = norm(torch.where(keep, free, 0.0), (equation.dim,)) if equation.bounded else torch.zeros_like(awake)
+        equation, split = self.split.equation, self.split
+        inner = Prox(self.phi, split.inner.g).residual(z, u, split.shifted(x, v))
+        missed = equation.missed(x, z, u, v).abs()
+        awake = norm(kept(inner, keep, 0.0), (equation.dim,)) + missed
+        if asleep is None:
+            return awake
+        free = Prox(self.phi, split.free.g).residual(z, u, v)
+        idle = norm(kept(free, keep, 0.0), (equation.dim,)) if equation.bounded else torch.zeros_like(awake)
         return torch.where(asleep, idle, awake)
 
-    def _rounding(self, x: Tensor, z: Tensor, missed: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+    def _rounding(
+        self, x: Tensor, z: Tensor, u: Tensor, shifted: Tensor, v: Tensor, keep: Tensor | None
+    ) -> Tensor | float:
         """What the rounding of v − s a left of the equation, spread by a Newton step in z: no float s need meet it."""
-        equation, a = self.split.equation, self.split.equation.coefficients(v)  # type: ignore[attr-defined]
-        shifted = equation.shifted(v, equation.multiplier(x)).detach()
-        gain = self.split.inner.gain(shifted)[2]  # type: ignore[attr-defined]
-        gain = torch.where(keep & gain.isfinite(), a * gain, 0.0)
+        equation: Any = self.split.equation
+        z, eps = kept(z.detach(), keep, 0.0), torch.finfo(z.dtype).eps
+        missed = equation.missed(x, z, u, v).detach()
+        far = missed.abs() > 4 * eps * equation.target(v).detach().abs()
+        if readable(far) and not far.is_cuda and not bool(far.any()):
+            return 0.0
+        a = equation.coefficients(v)
+        gain = self.split.inner.gain(shifted.detach())[2]
+        gain = torch.where(everywhere(keep, v) & gain.isfinite(), a * gain, 0.0)
         step = gain * (missed / (a * gain).sum(equation.dim, keepdim=True))
         moved = z + step
-        inside = self.split.inner.g.domain.contains(moved) & self.phi.domain.contains(moved)  # type: ignore[attr-defined]
-        small = missed.abs() <= torch.finfo(z.dtype).eps ** 0.5 * z.abs().sum(equation.dim, keepdim=True)
-        return torch.where(inside & small & step.isfinite(), step, 0.0)
-
-    def _free(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        outcome = self.split.free.solve(v)
-        return outcome.z, outcome.dual  # type: ignore[return-value]
-
-    def _attached(self, x: Tensor, asleep: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        slope = self.split.probe(x.detach(), v.detach(), keep)[1].detach()
-        steady = ~asleep & (slope != 0) & slope.isfinite()
-        return attach(lambda t: self.split.residual(t, v, keep)[0], x, torch.where(steady, slope, torch.inf))
+        inside = self.split.inner.g.domain.contains(moved) & self.phi.domain.contains(moved)
+        small = missed.abs() <= eps**0.5 * z.abs().sum(equation.dim, keepdim=True)
+        return torch.where(inside & small & far & step.isfinite(), step, 0.0).detach()
 
     def _handle(self) -> int:
         if torch.compiler.is_compiling():
@@ -194,10 +228,22 @@ class MultiplierMap(Map):
         )
 
 
-def masked(v: Tensor) -> tuple[Tensor, Tensor]:
-    """(v with its masked entries, −∞, at a finite value, the mask of the others)."""
+def masked(v: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(v with its masked entries, −∞, at a finite value, the mask of the others: None where all are seen finite)."""
+    if readable(v) and not v.is_cuda and v.numel():
+        ((low, high),) = extremes(v)
+        if -math.inf < low and high < math.inf:
+            return v, None
     keep = v != -math.inf
     return torch.where(keep, v, 0.0), keep
+
+
+def everywhere(keep: Tensor | None, like: Tensor) -> Tensor:
+    return torch.ones_like(like, dtype=torch.bool) if keep is None else keep
+
+
+def kept(x: Tensor, keep: Tensor | None, other: float) -> Tensor:
+    return x if keep is None else torch.where(keep, x, other)
 
 
 def _separable_map(phi: Legendre, terms: list[Any]) -> Map:

@@ -32,9 +32,11 @@ class L1BallEquation(Equation):
     def set(self, s: Tensor) -> None:
         self.piece._buffers["lam_value"] = s
 
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        size, radius = self._size(z), self.constraint.radius
-        return radius - size, radius + size
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return self.constraint.radius - self._size(z)
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return 2 * self.constraint.radius - value
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         return x.exp() * self._sum(gain)  # dz/ds = −sign(z) dz/dv
@@ -85,10 +87,12 @@ class NormEquation(Equation):
         first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=s.dtype, device=s.device)
         second._buffers["lam_value"] = lam2 / s
 
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
-        size = torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
-        return x - size, x.abs() + size.abs()
+        return x - torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return x.abs() + (x - value).abs()
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         # dz/ds = (λ₂/s²) z dz/dv
@@ -173,10 +177,13 @@ class LinfEquation(NormEquation):
     def set(self, s: Tensor) -> None:
         self.piece._buffers["lo_value"], self.piece._buffers["hi_value"] = -s, s
 
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # Only an entry on the box: one that rests on an end of dom φ has v − u of the other sign.
         terms = torch.where((v - u).isfinite(), ((v - u) * z.sign()).clamp(min=0), torch.inf)
-        return self.term.lam - self._sum(terms), self.term.lam + self._sum(terms)
+        return self.term.lam - self._sum(terms)
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return 2 * self.term.lam - value
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         # An entry on the box has u = ±∇φ(s), so that |v − u| falls by φ''(s) ds.

@@ -66,6 +66,11 @@ class ScalarMap(Map):
         z, u = self.select.snap(w, point.z), point.u
         return Outcome(z, u, status, point.iterations, {})
 
+    def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u), without a status."""
+        z, u, *_ = self.solve(v)
+        return z, u  # type: ignore[return-value]
+
     def gain(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(z, u, dz/dv) entry by entry."""
         w = self.select(v)
