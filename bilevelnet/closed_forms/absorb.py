@@ -119,7 +119,8 @@ class Absorbed:
 
     def curvature(self, z: Tensor) -> Any:
         """ψ''(z) of a separable ψ."""
-        return self.phi.hessian(z) + sum(t.hessian(z) for t in self.terms)  # type: ignore[attr-defined]
+        curvature = self.phi.hessian(z)  # type: ignore[attr-defined]
+        return curvature + sum(t.hessian(z) for t in self.terms) if self.terms else curvature  # type: ignore[attr-defined]
 
     def inverse(self, w: Tensor) -> Tensor:
         if not self.terms:

@@ -32,13 +32,19 @@ class Select:
         self.levels: Any = levels if fixed else None
         # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
         self.snapped = not fixed or not all(self._returns(t) for t, a in levels.items() if math.isfinite(a))
+        # Of numbers alone the steps are the same at every call.
+        self.steps = self._steps(torch.zeros(())) if fixed and all(t.constant for t in terms) else None
 
     def __call__(self, v: Tensor) -> Tensor:
         if not self.terms:
             return v
+        end, steps = self._steps(v) if self.steps is None else self.steps
+        return select(v, end, steps)
+
+    def _steps(self, v: Tensor) -> tuple[Scalar, list[tuple[Scalar, Scalar]]]:
         pieces = [t.pieces() for t in self.terms]
         end = sum(p[1][-1] for p in pieces)
-        return select(v, end, ((self._level(t, v), left) for t, left in left_slopes(pieces)))
+        return end, [(self._level(t, v), left) for t, left in left_slopes(pieces)]
 
     def snap(self, w: Tensor, z: Tensor) -> Tensor:
         """z with the knots themselves where w rests on their levels."""
@@ -49,12 +55,12 @@ class Select:
 
     def gain(self, w: Tensor, z: Tensor) -> Tensor:
         """dz/dv = 1/ψ''(z), 0 where w rests on a knot."""
-        gain = 1 / self.psi.curvature(z)
-        for term in self.terms:
-            for t in term.pieces()[0]:
-                level = self._level(t, w)
-                if isinstance(level, Tensor) or abs(level) != math.inf:
-                    gain = torch.where(w == level, 0.0, gain)
+        gain = self.psi.curvature(z).reciprocal()
+        knots = [t for term in self.terms for t in term.pieces()[0]] if self.levels is None else self.levels
+        for t in knots:
+            level = self._level(t, w)
+            if isinstance(level, Tensor) or abs(level) != math.inf:
+                gain = torch.where(w == level, 0.0, gain)
         return gain
 
     def _level(self, t: Scalar, v: Tensor) -> Scalar:

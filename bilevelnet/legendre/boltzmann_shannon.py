@@ -31,7 +31,7 @@ class BoltzmannShannon(Separable):
         return u.exp()
 
     def hessian(self, z: Tensor) -> Tensor:
-        return 1 / z
+        return z.reciprocal()
 
     def span(self) -> dict[str, Scalar]:
         return {"log": 1.0}

@@ -31,7 +31,7 @@ class FermiDirac(Separable):
         return torch.logaddexp(u, torch.zeros_like(u))
 
     def hessian(self, z: Tensor) -> Tensor:
-        return 1 / (z * (1 - z))
+        return (z * (1 - z)).reciprocal()
 
     @property
     def strong_convexity(self) -> Scalar:

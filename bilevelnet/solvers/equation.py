@@ -7,6 +7,7 @@ s = ``multiplier(x)``. ``inactive`` tells where no multiplier is needed. Every t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -65,6 +66,10 @@ class Equation:
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         """d residual/dx, from gain = dz/dv of the separable problem."""
         raise NotImplementedError
+
+    def probe(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(residual, slope)."""
+        return self.residual(x, z, u, v), self.slope(x, z, gain, v)
 
     def start(self, psi: Any, v: Tensor) -> Tensor:
         """x to begin with; ψ is φ and the smooth terms beside the coupled one."""
@@ -130,6 +135,7 @@ class SimplexEquation(Linear):
 
     def __init__(self, term: Any):
         Equation.__init__(self, term)
+        self.levels: dict[int, float] = {}
         self.piece = Box(0.0, self.constraint.cap) if isinstance(self.constraint, CappedSimplex) else Nonneg()
 
     def coefficients(self, v: Tensor) -> Any:
@@ -147,18 +153,33 @@ class SimplexEquation(Linear):
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # Σ z may underflow on the way; a tiny floor keeps the sign.
-        return (self.target(v) / self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)).log()
+        return self._of_total(self._sum(z).clamp(min=torch.finfo(z.dtype).tiny), v)
+
+    def _of_total(self, total: Tensor, v: Tensor) -> Tensor:
+        radius = self.constraint.radius
+        ratio = total / (self.target(v) if isinstance(radius, Tensor) else radius)
+        return torch.xlogy(-1.0, ratio)  # −log; torch.log wakes a second thread for any number of doubles
 
     def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
         return 1 + slope * v.amax(self.dim, keepdim=True).abs()  # 1: what the logarithm makes of the rounding of Σ z
 
-    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        return self._sum(gain) / self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)
+    def probe(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        total = self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)
+        return self._of_total(total, v), self._sum(gain) / total
 
     def missed(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.target(v) - self._sum(z)
 
     def start(self, psi: Any, v: Tensor) -> Tensor:
         # All entries equal: z = r/n there; with v spread out s is below.
-        level = psi.grad(self.target(v) / v.shape[self.dim])
-        return v.amax(self.dim, keepdim=True) - torch.where(level.isfinite(), level, 0.0)
+        n, top = v.shape[self.dim], v.amax(self.dim, keepdim=True)
+        if psi.constant and self.constraint.constant:
+            return top - self._level(psi, n)
+        level = psi.grad(self.target(v) / n)
+        return top - torch.where(level.isfinite(), level, 0.0)
+
+    def _level(self, psi: Any, n: int) -> float:
+        if n not in self.levels:
+            level = float(psi.grad(torch.tensor(self.constraint.radius / n, dtype=torch.float64)))
+            self.levels[n] = level if math.isfinite(level) else 0.0
+        return self.levels[n]

@@ -70,7 +70,7 @@ class Split:
         """(value, slope, size) of the residual at x, without a graph."""
         z, u, gain = self.inner.gain(self.shifted(x, v))
         z, gain = kept(z, keep, 0.0), kept(gain, keep, 0.0)
-        value, slope = self.equation.residual(x, z, u, v), self.equation.slope(x, z, gain, v)
+        value, slope = self.equation.probe(x, z, u, gain, v)
         return value, slope, lambda: self.equation.size(value, slope, x, z, v)
 
     def residual(self, x: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
