@@ -210,7 +210,7 @@ def _dtypes(g: Regularizer, event: Event, draw: Draw) -> Finding:
     if got.dtype is not torch.float32:
         raise AssertionError(f"prox turns float32 into {got.dtype}")
     eps = torch.finfo(torch.float32).eps
-    return Finding(event.norm(got.double() - want), 50 * eps * (event.norm(v) + event.norm(want)), {"v": v})
+    return Finding(event.norm(got.double() - want), 50 * eps * (event.norm(v) + event.norm(want)) + 1e-30, {"v": v})
 
 
 def _expression(g: Regularizer, event: Event, draw: Draw) -> Finding:
