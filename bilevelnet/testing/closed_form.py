@@ -154,11 +154,14 @@ def _slope_by_differences(pair: Pair, values: Tensor, v: Tensor) -> tuple[Tensor
 
 def _monotone(pair: Pair) -> Finding:
     v, z, _ = pair.solved
+    norm = pair.event.norm
+    calm = (norm(z) ** 2).isfinite()
+    v, z = v[calm], z[calm]
     order = pair.draw.normal(len(v), salt=11).argsort()
     inner = pair.event.inner(v - v[order], z - z[order])
-    size = (pair.event.norm(v) + pair.event.norm(v[order])) * (pair.event.norm(z) + pair.event.norm(z[order]))
+    size = (norm(v) + norm(v[order])) * (norm(z) + norm(z[order]))
     sigma = torch.as_tensor(pair.phi.strong_convexity, dtype=v.dtype, device=v.device)
-    least = sigma * pair.event.norm(z - z[order]) ** 2  # 1/σ-Lipschitz too
+    least = sigma * norm(z - z[order]) ** 2  # 1/σ-Lipschitz too
     return Finding((least - inner).clamp(min=0), ROUNDING * (size + least), {"v": v, "w": v[order]})
 
 
