@@ -12,7 +12,7 @@ from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
 from .calculus import EPS, difference, jacobian, sensitivity, slope
-from .points import Draw, Event, duals, event_of, in_interval, interior
+from .points import Draw, Event, duals, event_of, in_interval, interior, representable
 from .report import Finding, Law, NotStated, Report, run
 
 ROUNDING = 50 * EPS
@@ -35,7 +35,7 @@ def _grad_of_inverse(phi: Legendre, event: Event, draw: Draw) -> Finding:
     u = duals(phi, event, draw)
     z = phi.grad_conjugate(u).detach()
     # Where z is rounded to the boundary, or u moves by more than a tenth when z is rounded, u is not representable.
-    inside = event.all(phi.domain.interior(z), z)
+    inside = event.all(phi.domain.interior(z), z) & event.all(representable(z), z)
     u, z = u[inside], z[inside]
     tolerance = ROUNDING * (event.norm(u) + sensitivity(phi.grad, z, event))
     kept = tolerance < 0.1 * (1 + event.norm(u))

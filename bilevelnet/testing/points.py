@@ -185,6 +185,11 @@ def kinks(g: Regularizer, draw: Draw) -> Tensor:
     return points[g.domain.contains(points)] if len(points) else points
 
 
+def representable(z: Tensor) -> Tensor:
+    """Whether entries are 0 or have all their digits, which the numbers below the normal ones lose."""
+    return (z == 0) | (z.abs() >= torch.finfo(z.dtype).tiny)
+
+
 def inside_jump(left: Tensor, right: Tensor) -> Tensor:
     """A slope between g'(t−) and g'(t+), one of which may be infinite."""
     low, high = torch.where(left.isinf(), right - 2, left), torch.where(right.isinf(), left + 2, right)

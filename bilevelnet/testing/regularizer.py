@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
 from .calculus import EPS, difference, slope
-from .points import Draw, Event, event_of, kinks, members
+from .points import Draw, Event, event_of, kinks, members, representable
 from .report import Finding, Law, NotStated, Report, run
 
 ROUNDING = 50 * EPS
@@ -133,7 +133,8 @@ def _steepness(g: Regularizer, z: Tensor, step: float) -> Tensor:
 def _distance(g: Regularizer, event: Event, draw: Draw) -> Finding:
     found = [(v, z, g.distance(z, (v - z) / step)) for step, v, z in _proxes(g, event, draw)]
     v, z, gap = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Finding(gap, 4 * ROUNDING * (1 + event.norm(v)), {"v": v, "z": z})
+    kept = event.all(representable(z), z)
+    return Finding(gap[kept], (4 * ROUNDING * (1 + event.norm(v)))[kept], {"v": v[kept], "z": z[kept]})
 
 
 def _conjugate(g: Regularizer, event: Event, draw: Draw) -> Finding:

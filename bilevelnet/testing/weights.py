@@ -103,7 +103,7 @@ def _apart(pair: Pair, z: Tensor) -> Tensor:
         return z.new_ones(len(z), dtype=torch.bool)
     knots = kinks(pair.g, pair.draw)
     left, right = pair.g.derivatives(knots)
-    on = z.unsqueeze(-1) == knots
+    on = (z.unsqueeze(-1) - knots).abs() <= 8 * EPS * (1 + knots.abs())
     # At the edge of a flat piece of v ↦ z the derivative is one-sided, and may be infinite.
     below, above = ((pair.roots[n][pair.good].unsqueeze(-1) == knots).any(-1) for n in ("below", "above"))
     return (on.sum(-1) < 2) & ~(on & (right <= left)).any(-1) & (below == above)
