@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -43,6 +44,14 @@ def extremes(*tensors: Tensor) -> list[tuple[float, float]]:
         flat = torch.stack([end.to(torch.float64) for p in pairs for end in p]).tolist()
         return list(zip(flat[::2], flat[1::2], strict=True))
     return [(p.min.item(), p.max.item()) for p in pairs]
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether one look at x tells that all of it is finite; a GPU is not asked."""
+    if not readable(x) or x.is_cuda or not x.numel():
+        return False
+    ((low, high),) = extremes(x)
+    return -math.inf < low and high < math.inf
 
 
 def check_floating(x: Any, name: str) -> None:

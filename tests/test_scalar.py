@@ -229,6 +229,22 @@ def test_empty_single_and_warm() -> None:
         bln.solve_prox(phi, g, V, init=V[:2])
 
 
+@pytest.mark.parametrize("values_alone", [False, True])
+def test_a_long_list_starts_from_a_table(values_alone: bool) -> None:
+    """The same as in parts too short for a table, entries far outside the table's range and on a kink included."""
+    phi, g = (MyEntropy(), MyPenalty(0.5)) if values_alone else (bln.legendre.FermiDirac(), bln.regularizers.Huber(2.0))
+    v = 2 * torch.randn(140_000, generator=torch.Generator().manual_seed(0), dtype=F64)
+    v[:6] = torch.tensor([500.0, -500.0, torch.nan, torch.inf, 1e-300, -0.9])
+    found = bln.solve_prox(phi, g, v, solver="scalar", on_failure="nan")
+    parts = [bln.solve_prox(phi, g, x, solver="scalar", on_failure="nan") for x in (v[:500], v[-500:])]
+    ends = torch.cat([torch.arange(500), torch.arange(139_500, 140_000)])
+    z, status = torch.cat([p.z for p in parts]), torch.cat([p.status for p in parts])
+    assert torch.equal(found.status[ends], status)
+    # z is right to a few eps of v, the size of the terms, through dz/dv ≤ 1.
+    assert torch.allclose(found.z[ends], z, rtol=1e-14, atol=1e-14, equal_nan=True)
+    assert found.residual[6:].max() <= 1e-13
+
+
 class Absolute(bln.regularizers.Separable):
     def value(self, z: torch.Tensor) -> torch.Tensor:
         return z.abs()

@@ -16,87 +16,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bracket import FOUND, LIMIT, Found, Function, bracketed_root, newton
+from .bracket import FOUND, Found, Function, bracketed_root
+from .entrywise import entrywise, longer
 
 _families: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _handles = itertools.count()
 _KEYS = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set())
-BLOCK = 32768  # entries a thread that stay in the cache through an iteration
 
 
 def register(family: Any) -> int:
-    """A handle for ``family``, held weakly: it has ``function(w, tensors) -> f`` and ``entrywise``, a root an entry."""
+    """A handle for ``family``, held weakly: it has ``function(w, tensors) -> f``, and where it is ``entrywise``, a root
+    an entry, ``start(w)`` too.
+    """
     handle = next(_handles)
     _families[handle] = family
     return handle
 
 
 def search(
-    w: Tensor, start: Tensor, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float
+    w: Tensor, start: Tensor | None, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, code, iterations) from ``start``, without derivatives: as many unknowns as ``start`` has entries."""
-    fixed = [t.detach() for t in tensors]
-    return torch.ops.bilevelnet.search(w.detach(), start.detach(), fixed, [False] * len(fixed), handle, max_iter, tol)
+    """(x, code, iterations) without derivatives: as many unknowns as ``start`` has entries, or w where it is None."""
+    fixed, start = [t.detach() for t in tensors], None if start is None else start.detach()
+    return torch.ops.bilevelnet.search(w.detach(), start, fixed, [False] * len(fixed), handle, max_iter, tol)
 
 
 def _search(
-    w: Tensor, start: Tensor, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float
+    w: Tensor, start: Tensor | None, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     guard = torch._C._ForceDispatchKeyGuard(*_KEYS)
     with guard, torch.inference_mode(False), torch.no_grad():
         # A clone of an inference tensor is an ordinary one.
         tensors = [t.clone() if t.is_inference() else t for t in tensors]
-        w, start = (t.clone() if t.is_inference() else t for t in (w, start))
+        w, start = (t.clone() if t is not None and t.is_inference() else t for t in (w, start))  # type: ignore[assignment]
         found = _found(_families[handle], w, start, tensors, batched, max_iter, tol)
     return found.x, found.code, torch.tensor(found.iterations)
 
 
 def _found(
-    family: Any, w: Tensor, start: Tensor, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float
+    family: Any, w: Tensor, start: Tensor | None, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float
 ) -> Found:
     if not w.numel():
-        return Found(start.clone(), torch.zeros_like(start, dtype=torch.int8), 0)
+        x = w.clone() if start is None else start.clone()
+        return Found(x, torch.zeros_like(x, dtype=torch.int8), 0)
     if family.entrywise and not any(batched) and not any(t.numel() > 1 for t in tensors):
-        flat = _entrywise(family, w.flatten(), start.flatten(), tensors, max_iter, tol)
-        return Found(flat.x.view(start.shape), flat.code.view(start.shape), flat.iterations)
+        flat = entrywise(family, w.flatten(), None if start is None else start.flatten(), tensors, max_iter, tol)
+        return Found(flat.x.view(w.shape), flat.code.view(w.shape), flat.iterations)
+    start = family.start(w) if start is None else start
     f = _vmapped(family, w, tensors, batched) if any(batched) else family.function(w, tensors)
-    found = _longer(f, start, max_iter, tol)
+    found = longer(f, start, max_iter, tol)
     missed = found.code != FOUND
     if max_iter <= found.iterations or not bool(missed.any()):
         return found
     slow = bracketed_root(f, torch.where(missed, start, found.x), max_iter - found.iterations, tol)
     x, code = torch.where(missed, slow.x, found.x), torch.where(missed, slow.code, found.code)
     return Found(x, code, found.iterations + slow.iterations)
-
-
-# A few bare Newton steps settle most problems at a third of the cost of bracketed ones: f is increasing, so that a
-# point where it vanishes is the root however it was reached. What they leave over starts afresh.
-
-
-def _quick(f: Function, start: Tensor, max_iter: int, tol: float) -> Found:
-    return newton(f, start, 3, min(7, max_iter), tol)
-
-
-def _longer(f: Function, start: Tensor, max_iter: int, tol: float) -> Found:
-    return newton(f, start, 2, min(12, max_iter), tol)
-
-
-def _entrywise(family: Any, w: Tensor, start: Tensor, tensors: list[Tensor], max_iter: int, tol: float) -> Found:
-    """In blocks that stay in the cache; the entries left over by themselves."""
-    x, code = start, torch.full_like(start, LIMIT, dtype=torch.int8)
-    rest, iterations = None, 0
-    size = len(w) if w.is_cuda else BLOCK * torch.get_num_threads()
-    for method in (_quick, _longer, bracketed_root):
-        v, begin = (w, start) if rest is None else (w[rest], start[rest])
-        blocks = zip(v.split(size), begin.split(size), strict=True)
-        parts = [method(family.function(block, tensors), b, max_iter - iterations, tol) for block, b in blocks]
-        at, how = torch.cat([p.x for p in parts]), torch.cat([p.code for p in parts])
-        x, code = (at, how) if rest is None else (x.index_copy(0, rest, at), code.index_copy(0, rest, how))
-        iterations += max(p.iterations for p in parts)
-        rest = (code != FOUND).nonzero().squeeze(-1)
-        if not len(rest) or iterations >= max_iter:
-            break
-    return Found(x, code, iterations)
 
 
 def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool]) -> Function:
@@ -114,13 +88,17 @@ def _vmapped(family: Any, w: Tensor, tensors: list[Tensor], batched: list[bool])
     return f
 
 
-def _fake(w: Tensor, start: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(start), torch.empty_like(start, dtype=torch.int8), torch.empty((), dtype=torch.int64)
+def _fake(w: Tensor, start: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    like = w if start is None else start
+    return torch.empty_like(like), torch.empty_like(like, dtype=torch.int8), torch.empty((), dtype=torch.int64)
 
 
 def _vmap(info: Any, axes: Any, w: Any, start: Any, tensors: Any, batched: Any, *rest: Any) -> Any:
     n = info.batch_size
-    w, start = (t.expand(n, *t.shape) if d is None else t.movedim(d, 0) for t, d in ((w, axes[0]), (start, axes[1])))
+    w, start = (
+        None if t is None else t.expand(n, *t.shape) if d is None else t.movedim(d, 0)
+        for t, d in ((w, axes[0]), (start, axes[1]))
+    )
     fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, axes[2], strict=True)]
     new = [d is not None for d in axes[2]]
     if not any(batched):
@@ -136,13 +114,14 @@ def _vmap(info: Any, axes: Any, w: Any, start: Any, tensors: Any, batched: Any, 
             t = t.reshape(n * m, *t.shape[2:])
         folded.append(t)
     flags = [a or b for a, b in zip(new, batched, strict=True)]
-    x, code, k = torch.ops.bilevelnet.search(w.flatten(0, 1), start.flatten(0, 1), folded, flags, *rest)
+    start = None if start is None else start.flatten(0, 1)
+    x, code, k = torch.ops.bilevelnet.search(w.flatten(0, 1), start, folded, flags, *rest)
     return (x.unflatten(0, (n, m)), code.unflatten(0, (n, m)), k), (0, 0, None)
 
 
 _library = torch.library.Library("bilevelnet", "FRAGMENT")
 _library.define(
-    "search(Tensor w, Tensor start, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol)"
+    "search(Tensor w, Tensor? start, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol)"
     " -> (Tensor, Tensor, Tensor)"
 )
 _library.impl("search", _search, "CompositeExplicitAutograd")

@@ -31,6 +31,8 @@ class SquaredL2(Smooth):
         return self.lam * z
 
     def hessian(self, z: Tensor) -> Tensor:
+        if not isinstance(self.lam, Tensor):
+            return torch.full_like(z, self.lam)
         return self.lam + torch.zeros_like(z)
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:

@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import regularizers
 from ..domains import Domain, Interval
 from ..errors import InputError
 from ..legendre import Legendre, Separable
 from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
+from ..numerics.derivative import derivatives
+from ..numerics.entrywise import in_blocks
 from ..numerics.search import register, search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
-from ..values import tracked
+from ..values import readable, tracked
 from .twin import Twin, kept_handle, tensors_of
 
 
@@ -42,6 +45,9 @@ class Family:
         self.twin = Twin([phi, *terms])
         self.in_dual = _in_dual(phi, terms)
 
+    def start(self, w: Tensor) -> Tensor:
+        return w.clone() if self.in_dual else torch.zeros_like(w)
+
     def function(self, w: Tensor, tensors: list[Tensor]) -> Function:
         """x ↦ the value, slope and size of ∇ψ(z(x)) − w."""
         self.twin.load(tensors)
@@ -50,14 +56,14 @@ class Family:
 
         def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z = phi.grad_conjugate(u)
-            slopes = [t.grad(z) for t in terms]
-            curvature = total(t.hessian(z) for t in terms) / phi.hessian(z)
-            return total([u, *slopes]) - w, 1 + curvature, lambda: total(s.abs() for s in (u, *slopes, w))
+            slopes, curvatures = _derivatives(terms, z)
+            slope = 1 + total(curvatures) / phi.hessian(z)
+            return total([u, *slopes]) - w, slope, lambda: total(s.abs() for s in (u, *slopes, w))
 
         def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z, dz = chart(domain, x)
-            slopes = [phi.grad(z), *(t.grad(z) for t in terms)]
-            curvature = total([phi.hessian(z), *(t.hessian(z) for t in terms)])
+            slopes, curvatures = _derivatives([phi, *terms], z)
+            curvature = total(curvatures)
 
             def size() -> Tensor:  # z itself is right to eps of where the chart starts
                 return total(s.abs() for s in (*slopes, w)) + curvature * _origin(domain, x).abs()
@@ -115,21 +121,20 @@ class Inverse:
 
     def point(self, w: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Point:
         """The solution of ∇ψ(z) = w; ``init``: (z, u) to start from."""
-        if init is None:
-            start = w if self.in_dual else torch.zeros_like(w)
-        else:
+        start = None
+        if init is not None:
             start = init[1] if self.in_dual else unchart(common_domain(self.phi, self.terms), init[0])
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
-        z = (self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]).detach()
-        jump, convex = self._shape(z, code == JUMP)
+        with torch.no_grad():
+            z = self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
+            jump, convex = self._shape(z, code == JUMP, all(t.numel() == 1 for t in tensors))
         if tracked(w, *tensors):
             z, u = self._attached(x, jump, w)
-        elif self.in_dual:
-            u = x
         else:
-            u = torch.where(jump, self.phi.grad(z), w - self.slope(z)) if self.terms else w
+            with torch.no_grad():
+                u = x if self.in_dual else self._dual(z, jump, w, z)
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
@@ -147,17 +152,29 @@ class Inverse:
             self.handle = register(self._family)
         return self.handle
 
-    def _shape(self, z: Tensor, jump: Tensor) -> tuple[Tensor, Tensor]:
+    def _shape(self, z: Tensor, jump: Tensor, scalars: bool) -> tuple[Tensor, Tensor]:
         """(whether z is on a kink, whether φ + h is convex around z), for functions of the user's."""
         rough = [t for t in self.terms if not issubclass(t.kind, Smooth)]
         if not rough and type(self.phi).grad is not Separable.grad:
             return jump, torch.ones_like(jump)
-        convex = ~(self.curvature(z) < 0)
+        if scalars:
+            return in_blocks(lambda z, jump: self._looked_at(z, jump, rough), z, jump)
+        return self._looked_at(z, jump, rough)
+
+    def _looked_at(self, z: Tensor, jump: Tensor, rough: list[Any]) -> tuple[Tensor, Tensor]:
+        convex = ~(total(_derivatives([self.phi, *self.terms], z)[1]) < 0)
         if rough:
             left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
             noise = torch.finfo(z.dtype).eps ** 0.5 * (1 + left.abs() + right.abs())
             jump, convex = jump | (right - left > noise), convex & ~(left - right > noise)
         return jump, convex
+
+    def _dual(self, z: Tensor, jump: Tensor, w: Tensor, root: Tensor) -> Tensor:
+        # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps.
+        if not self.terms:
+            return w
+        u = w - self.slope(root)
+        return torch.where(jump, self.phi.grad(z), u) if not readable(jump) or bool(jump.any()) else u
 
     def _attached(self, x: Tensor, jump: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
@@ -171,8 +188,7 @@ class Inverse:
         curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
         root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
         z = torch.where(jump, z0, root)
-        # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps.
-        return z, torch.where(jump, self.phi.grad(z0), w - self.slope(root)) if self.terms else w
+        return z, self._dual(z0, jump, w, root)
 
     def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stated = torch.zeros_like(w, dtype=torch.bool)
@@ -212,6 +228,13 @@ def _origin(domain: Interval, x: Tensor) -> Tensor:
     if below and above:
         return torch.where(x.abs() < 1, (lo + hi) / 2, torch.where(x < 0, lo, hi)).to(x.dtype)
     return torch.zeros_like(x) + (lo if below else hi if above else 0.0)
+
+
+def _derivatives(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """First and second derivatives of every piece at z."""
+    derived = (Separable.grad, regularizers.Separable.grad)
+    pairs = [derivatives(p.value, z) if type(p).grad in derived else (p.grad(z), p.hessian(z)) for p in pieces]
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 def total(terms: Iterable[Any]) -> Any:

@@ -19,7 +19,7 @@ from ..numerics.search import register, search
 from ..problem import Prox
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER
-from ..values import extremes, readable, tracked
+from ..values import all_finite, readable, tracked
 from .base import Solver
 from .equation import Linear
 from .equations import equation_of
@@ -230,10 +230,8 @@ class MultiplierMap(Map):
 
 def masked(v: Tensor) -> tuple[Tensor, Tensor | None]:
     """(v with its masked entries, −∞, at a finite value, the mask of the others: None where all are seen finite)."""
-    if readable(v) and not v.is_cuda and v.numel():
-        ((low, high),) = extremes(v)
-        if -math.inf < low and high < math.inf:
-            return v, None
+    if all_finite(v):
+        return v, None
     keep = v != -math.inf
     return torch.where(keep, v, 0.0), keep
 

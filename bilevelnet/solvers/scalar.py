@@ -15,7 +15,7 @@ from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..regularizers import Box, Regularizer
 from ..solution import INFEASIBLE, INVALID
-from ..values import readable
+from ..values import all_finite, readable
 from .base import Solver
 from .inverse import Inverse, common_domain
 from .twin import tensors_of
@@ -61,8 +61,10 @@ class ScalarMap(Map):
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         w = self.select(v)
         point = self.psi.point(w, init)
-        status = torch.where(w.isfinite(), point.status, INFEASIBLE)
-        status = torch.where(v.isfinite(), status, INVALID)
+        status = point.status
+        if not all_finite(w):
+            status = torch.where(w.isfinite(), status, INFEASIBLE)
+            status = torch.where(v.isfinite(), status, INVALID)
         z, u = self.select.snap(w, point.z), point.u
         return Outcome(z, u, status, point.iterations, {})
 
