@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 import bilevelnet as bln
 from bilevelnet_bench import metrics, separation
 from bilevelnet_bench.cases import chains, deep, digits, inclusion, lower_level, proxes, spirals
+from bilevelnet_bench.cases import solvers as solver_cases
 from bilevelnet_bench.cli import app
 from bilevelnet_bench.peers import inverse_form, torch_linear
 from bilevelnet_bench.training import Settings, accuracy, train
@@ -298,3 +300,33 @@ def test_kernels_write_their_tables_and_record(tmp_path: Path):
     pairs = [r for r in records if r["what"] == "prox"]
     assert {r["pair"] for r in pairs} == set(proxes.layers())
     assert all(r["error_z"] < 1e-3 and r["error_gradient"] < 1e-3 for r in pairs)  # Clarabel's defaults: 1e-4 to 1e-5
+
+
+def test_solvers_write_their_tables_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With no peer but cvxpylayers, as a development set-up has it: the others are named as missing."""
+    find_spec = importlib.util.find_spec
+    absent = ("entmax", "jaxopt")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find_spec(name))
+    output = _run("solvers", "--quick", "--threads", "1", "--out", str(tmp_path))
+    assert max(len(line) for line in output.splitlines() if str(tmp_path) not in line) <= 80
+    records = _records(tmp_path / "solvers.jsonl")
+    assert {r["case"].split(",")[0] for r in records} == {c.problem for c in solver_cases.CASES}
+    for r in records:
+        single = r["case"].startswith(("sparsemax", "entmax"))
+        assert max(r["errors"]["bilevelnet"]) <= (1e-6 if single else 1e-14)  # a few eps of float32 and of float64
+        assert set(r["missing"]) <= {"entmax", "entmax, k = 64", "jaxopt.Bisection"}
+    assert output.count("installed") == sum(len(r["missing"]) for r in records) == 5
+    assert "fermi_dirac + huber" not in _run("solvers", "--quick", "--only", "simplex", "--out", str(tmp_path))
+
+
+def test_solver_cases_state_their_problems_exactly():
+    """The bisection and the formula of the gradient against the library, both in float64."""
+    for case in solver_cases.CASES:
+        v = case.points()[:2, :6].double() if len(case.shape) > 1 else case.points()[:6]
+        c = metrics.cotangent(v.shape, v.dtype)
+        z, gradient = case.exact(v, c)
+        layer, x = case.layer(), v.clone().requires_grad_()
+        got = layer(x)
+        got.backward(c)
+        assert torch.allclose(got, z, rtol=1e-12, atol=1e-14)
+        assert torch.allclose(x.grad, gradient, rtol=1e-10, atol=1e-13)
