@@ -37,7 +37,7 @@ def check_closed_form(
 
 def _residual(pair: Pair) -> Finding:
     v, z, u = pair.solved
-    residual = pair.solution.residual[pair.good]
+    residual = pair.solution.residual[pair.kept]
     if not pair.event.ndim:  # at the edge of a flat piece z may be rounded off the knot, where ∂g jumps
         prox = Prox(pair.phi, pair.g)
         for end in (-torch.inf, torch.inf):
@@ -80,7 +80,7 @@ def _subgradient(pair: Pair) -> Finding:
 def _root(pair: Pair) -> Finding:
     # The root moves between those of v ∓ 50 eps (|v| + |u|), the rounding of the terms, and z is rounded itself.
     v, z, _ = _separable(pair)
-    low, root, high = (pair.roots[name][pair.good] for name in ("low", "step2", "high"))
+    low, root, high = (pair.roots[name][pair.kept] for name in ("low", "step2", "high"))
     slack = ROUNDING * torch.maximum(low.abs(), high.abs())
     # Where ∇φ underflows nothing is told apart.
     dust = (torch.maximum(z.abs(), root.abs()) < 1e-20) & (pair.phi.grad(z) == pair.phi.grad(root))
@@ -118,7 +118,7 @@ def _derivative(pair: Pair) -> Finding:
     f, d = pair.along()
     got = pair.event.project(slope(f, v))
     if pair.separable:
-        values = torch.stack([pair.roots[f"step{k}"][pair.good] for k in range(len(STEPS))])
+        values = torch.stack([pair.roots[f"step{k}"][pair.kept] for k in range(len(STEPS))])
     else:
         values = _stepped(pair, pair, v, d)
     want, smooth, noise = _slope_by_differences(pair, values, v)

@@ -13,7 +13,7 @@ from ..prox import Bound, solve_prox
 from ..regularizers import Regularizer
 from ..values import at_least_float32
 from .calculus import EPS, STEPS, Function, bisect, difference_step, jacobian, slope
-from .points import MAGNITUDES, Draw, event_of, inside_jump, kinks
+from .points import MAGNITUDES, Draw, event_of, inside_jump, kinks, representable
 from .report import NotStated
 
 
@@ -28,6 +28,9 @@ class Pair:
         self.solution = solve_prox(phi, g, self.v, solver, on_failure="ignore")
         self.good = self.solution.converged if self.event.ndim else self.solution.converged.broadcast_to(self.v.shape)
 
+        # Of those that have a solution, the ones whose digits are all there.
+        self.kept = self.good & self.event.all(representable(self.solution.z.detach()), self.v)
+
     def __call__(self, v: Tensor) -> Tensor:
         """prox^φ_g(v), NaN where there is none; the choice of the solver is made once, as in a layer."""
         return self.bound.apply(at_least_float32(v), v.dtype, self.bound.prox.dims)
@@ -38,7 +41,7 @@ class Pair:
         dual = self.solution.dual
         if dual is None:
             raise NotStated
-        return self.v[self.good], self.solution.z[self.good].detach(), dual[self.good].detach()
+        return self.v[self.kept], self.solution.z[self.kept].detach(), dual[self.kept].detach()
 
     def g_value(self, z: Tensor) -> Tensor:
         """g(z), one number a point."""

@@ -179,9 +179,11 @@ def _assorted(values: Tensor, count: int, event: Event, draw: Draw) -> Tensor:
 
 
 def kinks(g: Regularizer, draw: Draw) -> Tensor:
-    """The knots of the piecewise-linear terms, in dom g."""
+    """The knots of the piecewise-linear terms, in dom g; not where a barrier ends."""
     knots = [float(t) for term in g.terms() if term.pieces() for t in term.pieces()[0]]  # type: ignore[index]
-    points = draw.tensor([t for t in knots if math.isfinite(t)])
+    smooth = [term.domain for term in g.terms() if not term.pieces() and isinstance(term.domain, Interval)]
+    ends = {e for d in smooth for e in (d.lo, d.hi) if not isinstance(e, Tensor)}
+    points = draw.tensor([t for t in knots if math.isfinite(t) and t not in ends])
     return points[g.domain.contains(points)] if len(points) else points
 
 
