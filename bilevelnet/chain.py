@@ -71,11 +71,11 @@ class Chain(nn.Module):
         dtype, phi = x.dtype, layers[0].problem.phi
         z, u = (None, at_least_float32(x)) if self.space == "dual" else (x, None)
         failures = []
-        for layer, shared in zip(layers, self.shares, strict=True):
+        for i, (layer, shared) in enumerate(zip(layers, self.shares, strict=True)):
             if not shared:  # another φ: hand on the point, and look whether it lies in the new domain
                 z = phi.grad_conjugate(u) if z is None else z  # type: ignore[arg-type]
                 u = None
-                outside = layer.domain_status(z, self.on_failure)
+                outside = layer.domain_status(z, self.on_failure, f"z⁻ of layer {i}" if i else "z⁻")
                 z = layer.inside(z, outside)
                 failures.append(outside)
             u, z, status = layer.step(z, u, dtype)

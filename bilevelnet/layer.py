@@ -121,10 +121,10 @@ class BilevelLayer(nn.Module):
                     f"z⁻ is {z_prev.dtype}, the coupling {weight.dtype}: convert one, e.g. layer.to(z.dtype)"
                 )
 
-    def domain_status(self, z_prev: Tensor, policy: str) -> Tensor | None:
+    def domain_status(self, z_prev: Tensor, policy: str, name: str = "z⁻") -> Tensor | None:
         """None where every entry of z⁻ lies in int dom φ, or nobody asked; else the status of each sample.
 
-        In eager mode a failure raises or warns here, with the words that help.
+        In eager mode a failure raises or warns here, with the words that help and ``name`` for the point.
         """
         phi, uses_point, eager = self.problem.phi, self.problem.reference.uses_point, readable(z_prev)
         if policy == "ignore" or not z_prev.numel() or (eager and policy != "nan" and not uses_point):
@@ -138,7 +138,7 @@ class BilevelLayer(nn.Module):
             if bool(inside.all()):
                 return None
             if policy != "nan":
-                tell(None, _domain_error(phi, z_prev.detach(), inside), policy)
+                tell(None, _domain_error(phi, z_prev.detach(), inside, name), policy)
                 return None
         while inside.ndim < z_prev.ndim:
             inside = inside.unsqueeze(-1)
@@ -177,7 +177,7 @@ def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
         )
 
 
-def _domain_error(phi: Legendre, z: Tensor, inside: Tensor) -> InputError:
+def _domain_error(phi: Legendre, z: Tensor, inside: Tensor, name: str) -> InputError:
     # ``inside`` has one value an entry, or one an event where the domain couples entries.
     bad = ~(inside.broadcast_to(z.shape) if inside.ndim > z.ndim - phi.event_ndim else inside)
     index = bad.nonzero()[0]
@@ -185,10 +185,10 @@ def _domain_error(phi: Legendre, z: Tensor, inside: Tensor) -> InputError:
     value = float(point) if not point.ndim else float(torch.linalg.vector_norm(point))
     if value != value:
         return InputError(
-            f"z⁻ has NaN in {int(z.isnan().sum())} of {z.numel()} entries, first at {tuple(index.tolist())}"
+            f"{name} has NaN in {int(z.isnan().sum())} of {z.numel()} entries, first at {tuple(index.tolist())}"
         )
     message = (
-        f"z⁻ leaves the interior of the domain {phi.domain} of {phi.label} in {int(bad.sum())} of {bad.numel()} "
+        f"{name} leaves the interior of the domain {phi.domain} of {phi.label} in {int(bad.sum())} of {bad.numel()} "
         f"{'points' if point.ndim else 'entries'}, first at {tuple(index.tolist())}: "
         f"{'norm ' if point.ndim else ''}{value:g}"
     )

@@ -52,7 +52,7 @@ class Weight:
                 f"chosen from it: build a new piece, or give a torch.nn.Parameter and optimise it"
             )
         if isinstance(value, Tensor):
-            self._check_tensor(piece, value)
+            self.check(piece, value)
             if isinstance(value, nn.Parameter):
                 piece.register_parameter(self.raw, nn.Parameter(self._preimage(piece, value.detach())))
             else:
@@ -76,7 +76,8 @@ class Weight:
         unbounded = math.isinf(self.low) and math.isinf(self.high)
         return not math.isnan(value) and (unbounded or (above and value < self.high))
 
-    def _check_tensor(self, piece: Any, value: Tensor) -> None:
+    def check(self, piece: Any, value: Tensor) -> None:
+        """InputError unless the tensor is floating-point and, where its values can be read, in the range."""
         if not value.is_floating_point():
             raise InputError(
                 f"{type(piece).__name__}: {self.name} has dtype {value.dtype}; give a floating-point tensor"
@@ -105,6 +106,12 @@ class Weight:
             gap = value - self.low
             return gap + torch.log(-torch.expm1(-gap))
         return torch.logit((value - self.low) / (self.high - self.low))
+
+
+def weights_of(owner: type) -> list[Weight]:
+    """The weights that a class of pieces has, by name."""
+    found = (getattr(owner, name, None) for name in dir(owner))
+    return [weight for weight in found if isinstance(weight, Weight)]
 
 
 class _Built(type):
@@ -143,6 +150,17 @@ class Piece(nn.Module, metaclass=_Built):
             )
         super().__setattr__(name, value)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        errors = rest[-1]
+        for weight in weights_of(type(self)):
+            loaded = state_dict.get(prefix + weight.buffer)
+            if loaded is not None and weight.buffer in self._buffers:
+                try:
+                    weight.check(self, loaded)
+                except InputError as error:
+                    errors.append(str(error))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     @property
     def label(self) -> str:
         return self.key or type(self).__name__
@@ -167,9 +185,8 @@ class Piece(nn.Module, metaclass=_Built):
         return self is other or (self.constant and other.constant and self.signature() == other.signature())
 
     def extra_repr(self) -> str:
-        names = [n for n in dir(type(self)) if isinstance(getattr(type(self), n, None), Weight)]
         shown = []
-        for name in names:
+        for name in (weight.name for weight in weights_of(type(self))):
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 learned = "learned " if f"raw_{name}" in self._parameters else ""

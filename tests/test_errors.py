@@ -144,6 +144,29 @@ def test_nan_input_says_nan_and_where():
         bln.bregman_prox(FERMI, regularizers.Zero(), z)
 
 
+def test_a_chain_names_the_layer_that_a_point_leaves():
+    chain = bln.Chain(layer(legendre.Energy()), layer(FERMI))
+    torch.nn.init.constant_(chain[0].coupling.bias, 5.0)
+    with pytest.raises(bln.DomainError, match="z⁻ of layer 1 leaves the interior"):
+        chain(torch.zeros(1, 2))
+
+
+def test_dtypes_that_differ_are_named():
+    branch = bln.BilevelLayer(couplings.Affine(torch.nn.Linear(2, 2)), divergences.Bregman(FERMI))
+    for one in (layer(), branch):
+        with pytest.raises(bln.InputError, match=r"torch.float64, the coupling torch.float32: convert one"):
+            one(torch.full((1, 2), 0.5, dtype=torch.float64))
+
+
+def test_a_loaded_weight_is_checked():
+    """A state dict does not get a weight past its range."""
+    g = regularizers.L1(torch.tensor(0.1))
+    g.load_state_dict({"lam_value": torch.tensor(0.2)})
+    assert float(g.lam) == pytest.approx(0.2)
+    with pytest.raises(RuntimeError, match=r"lam has values outside \[0, inf\)"):
+        g.load_state_dict({"lam_value": torch.tensor(-0.2)})
+
+
 def test_a_point_without_a_reference_is_free():
     """With R = 0 nothing of z⁻ enters ∇φ, so no domain binds it."""
     assert bool(layer(reference=divergences.Zero())(torch.full((1, 2), 7.0)).isfinite().all())

@@ -44,6 +44,16 @@ class Affine(Coupling):
     def forward(self, z_prev: Tensor) -> Tensor:
         batch, event = z_prev.shape[: -self.event_ndim], z_prev.shape[-self.event_ndim :]
         if len(batch) == 1:
-            return self.module(z_prev)
-        a = self.module(z_prev.reshape(math.prod(batch), *event))
+            return self._called(z_prev)
+        a = self._called(z_prev.reshape(math.prod(batch), *event))
         return a.reshape(*batch, *a.shape[1:])
+
+    def _called(self, z: Tensor) -> Tensor:
+        try:
+            return self.module(z)
+        except RuntimeError as error:
+            dtypes = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
+            if not dtypes or z.dtype in dtypes:
+                raise
+            names = ", ".join(sorted(map(str, dtypes)))
+            raise InputError(f"z⁻ is {z.dtype}, the coupling {names}: convert one, e.g. layer.to(z.dtype)") from error
