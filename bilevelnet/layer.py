@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .couplings import Coupling
-from .divergences import Bregman, Dual
+from .couplings import Bilinear, Coupling
+from .divergences import Bregman, Dual, Identity
 from .domains import Interval
 from .errors import DomainError, InputError
 from .legendre import Legendre
@@ -64,6 +64,9 @@ class BilevelLayer(nn.Module):
         self.solver = solver
         self.bound = Bound(divergence.phi, regularizer, solver, on_failure)
         self.dims = tuple(range(-coupling.event_ndim, 0))
+        # Whether the layer is u⁺ = u + A(ρ(u)) and no more, of one width: what a chain runs without looking further.
+        plain, same = isinstance(divergence.reference, Identity), isinstance(coupling, Bilinear)
+        self.residual = plain and same and self.bound.map.direct and self.bound.map.whole and self.bound.map.trivial
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -98,6 +101,10 @@ class BilevelLayer(nn.Module):
 
         z⁺ is None where it is ∇φ*(u⁺) and nobody has computed it; status is None where every finite v has a solution.
         """
+        if self.residual and z is None and u is not None:
+            problem = self.problem
+            z = problem.phi.grad_conjugate(u)
+            return u + problem.coupling(z if z.dtype is dtype else z.to(dtype)), None, None
         v, bound = self.problem.dual_point(z, u, dtype), self.bound.map
         if not bound.direct:
             outcome = bound.solve(v)

@@ -25,12 +25,13 @@ class Map:
     """v ↦ z = prox^φ_g(v), bound to one (φ, g).
 
     A ``direct`` map is a formula: it has ``state``, ``primal`` and ``status`` too, and a forward computes no status
-    where one look at v tells that all is well. ``whole``: every finite v has a solution.
+    where one look at v tells that all is well. ``whole``: every finite v has a solution. ``trivial``: u = v.
     """
 
     name: str
     direct = False
     whole = False
+    trivial = False
 
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         """The Outcome at v; ``init`` is a pair (z, u) near it, from which a search starts."""
