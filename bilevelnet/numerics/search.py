@@ -26,7 +26,8 @@ _KEYS = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_loca
 
 def register(family: Any) -> int:
     """A handle for ``family``, held weakly: it has ``function(w, tensors) -> f``, and where it is ``entrywise``, a root
-    an entry, ``start(w)`` too.
+    an entry, ``start(w)`` too. A search of another kind is a method ``solve(w, start, tensors, batched, max_iter, tol)``,
+    which returns a ``Found``; ``batched`` marks the tensors that a vmap gave a dimension in front, as it gave w.
     """
     handle = next(_handles)
     _families[handle] = family
@@ -59,6 +60,8 @@ def _found(
     if not w.numel():
         x = w.clone() if start is None else start.clone()
         return Found(x, torch.zeros_like(x, dtype=torch.int8), 0)
+    if hasattr(family, "solve"):
+        return family.solve(w, start, tensors, batched, max_iter, tol)
     if family.entrywise and not any(batched) and not any(t.numel() > 1 for t in tensors):
         flat = entrywise(family, w.flatten(), None if start is None else start.flatten(), tensors, max_iter, tol)
         return Found(flat.x.view(w.shape), flat.code.view(w.shape), flat.iterations)
