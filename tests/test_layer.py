@@ -214,3 +214,15 @@ def test_another_piece_is_another_problem() -> None:
     assert "box" in layer.explain()
     z = layer(torch.rand(8, 4) * 0.8 + 0.1)
     assert ((z >= 0.4) & (z <= 0.6)).all()
+
+
+def test_a_kept_plan_reads_weights_afresh():
+    """The plan of a pair is kept between calls of bregman_prox; its tensors are not."""
+    g, v = bln.regularizers.L1(torch.tensor(0.5)), torch.tensor([2.0])
+    phi = bln.legendre.Energy()
+    assert float(bln.bregman_prox(phi, g, v)) == 1.5
+    g.lam.fill_(1.0)
+    assert float(bln.bregman_prox(phi, g, v)) == 1.0
+    assert float(bln.solve_prox(phi, g, v).z) == 1.0
+    with pytest.raises(bln.InputError, match="expected a Regularizer instance"):
+        bln.bregman_prox(phi, bln.regularizers.L1, v)
