@@ -67,7 +67,7 @@ CONSTRUCTION = {
     "unknown solver": (lambda: layer(solver="newtons"), "unknown solver 'newtons'; known: auto, closed_form"),
     "unknown policy": (lambda: layer(on_failure="shrug"), "known: raise, warn, nan, ignore"),
     "one width": (lambda: bln.models.BregmanMLP([3], FERMI), "at least two"),
-    "unknown version": (lambda: bln.models.BregmanMLP([3, 3], FERMI, version="plain"), "known: bregman, standard"),
+    "unknown version": (lambda: bln.models.BregmanMLP([3, 3], FERMI, version="plain"), "known: bregman, euclidean, standard"),
     "head is no module": (lambda: bln.models.BilevelNetwork(bln.Chain(layer()), torch.tanh), "two modules"),
 }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..legendre import Elu, Energy, FermiDirac, LeakyRelu, LogDet, Power, Softsign, VonNeumann
 from ..numerics import expm1, expm1_linear_root, root_of_square_plus
-from ..regularizers import Huber, NegEntropy, PsdTrace, SquaredL2
+from ..regularizers import Excess, Huber, NegEntropy, PsdTrace, SquaredL2
 from .absorb import known
 
 
@@ -20,6 +20,16 @@ from .absorb import known
 def energy_huber(phi: Energy, h: Any, v: Tensor) -> Tensor:
     """prox_h(v/m) with step 1/m."""
     return h.prox(v / phi.scale, 1 / phi.scale)
+
+
+def _is_whole(phi: Energy, h: Any) -> bool:
+    return _is_one(phi.scale) and isinstance(h, Excess) and h.phi.explicit
+
+
+@known(Energy, Excess, "the other mirror map", when=_is_whole)
+def energy_excess(phi: Energy, h: Excess, v: Tensor) -> Tensor:
+    """½z² + (ψ(z) − ½z²) = ψ(z): z = ∇ψ*(v)."""
+    return h.phi.grad_conjugate(v)
 
 
 @known(Softsign, SquaredL2, "a quadratic equation")

@@ -10,28 +10,40 @@ from torch import nn
 
 from ..chain import Chain
 from ..couplings import Bilinear
-from ..divergences import Bregman, Dual, Zero
+from ..divergences import Bregman, Dual, Reference, Zero
 from ..errors import InputError
 from ..layer import BilevelLayer
-from ..legendre import Legendre
-from ..regularizers import Regularizer
+from ..legendre import Energy, Legendre
+from ..regularizers import Excess, Regularizer
+from .activation import Activation, pair_of
 
-VERSIONS = ("bregman", "standard")
+VERSIONS = ("bregman", "euclidean", "standard")
+INITS = ("random", "zero", "identity")
 
 
 class BregmanMLP(Chain):
-    """Layers of widths d_0 → d_1 → … with one (φ, g), ρ = ∇φ*; g = 0 unless given.
+    """Layers of widths d_0 → d_1 → … with ρ = prox^φ_g, which is ∇φ* where g = 0.
 
-    version "bregman": z⁺ = ρ(ρ⁻¹(z⁻) + W z⁻ + b), "standard": z⁺ = ρ(W z⁻ + b), both with ρ replaced by prox^φ_g where
-    g ≠ 0. Where widths differ, the Bregman residual is L ρ⁻¹(z⁻), L a learned linear map of the dual that starts as
-    the identity padded with zeros. init "random": as torch.nn.Linear; "zero": W = 0 and b = 0, the identity map.
-    Raises InputError for fewer than two widths or an unknown version or init.
+    ============  ============================  ==========================================================
+    version       layer                         as z⁺ = argmin f + D + g
+    ============  ============================  ==========================================================
+    "bregman"     ρ(∇φ(z⁻) + W z⁻ + b)          D = D_φ; ∇φ = ρ⁻¹ where g = 0
+    "euclidean"   ρ(z⁻ + W z⁻ + b)              D = ½‖z − z⁻‖², regularizer φ + g − ½‖·‖², whose prox is ρ
+    "standard"    ρ(W z⁻ + b)                   D = φ: reference Zero
+    ============  ============================  ==========================================================
+
+    ``activation``: a name ("tanh", "atan", "relu", any key of bilevelnet.legendre), a torch.nn module, φ, or (φ, g);
+    g may be given apart. Where widths differ, what the residual adds is L ∇φ(z⁻) or L z⁻, L a learned linear map that
+    starts as the identity padded with zeros. ``init``: "random", as torch.nn.Linear; "zero", W = 0 and b = 0; and
+    "identity", b = 0 and of W what makes W z⁻ and the residual together the identity: W = I for the standard version,
+    W = 0 for the others. Raises InputError for fewer than two widths, an unknown name, and "euclidean" where φ − ½‖·‖²
+    is not convex, so that ρ is no Euclidean prox.
     """
 
     def __init__(
         self,
         widths: Sequence[int],
-        phi: Legendre,
+        activation: Activation,
         g: Regularizer | None = None,
         version: str = "bregman",
         init: str = "random",
@@ -39,19 +51,37 @@ class BregmanMLP(Chain):
     ):
         if len(widths) < 2:
             raise InputError(f"widths are d_0, d_1, …: at least two, not {list(widths)}")
-        if version not in VERSIONS:
-            raise InputError(f"unknown version {version!r}; known: {', '.join(VERSIONS)}")
-        if init not in ("random", "zero"):
-            raise InputError(f"unknown init {init!r}; known: random, zero")
+        for what, value, known in (("version", version, VERSIONS), ("init", init, INITS)):
+            if value not in known:
+                raise InputError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+        phi, own = pair_of(activation)
+        if own is not None and g is not None:
+            raise InputError(f"the activation is ({phi.label}, {own.label}) and brings its own g: give φ + another g")
+        g = own if g is None else g
+        if version == "euclidean":
+            phi, g = _euclidean(phi, g)
         layers = []
         for d_in, d_out in pairwise(widths):
-            reference = Zero() if version == "standard" else None if d_in == d_out else Dual(_padding(d_in, d_out))
+            reference: Reference | None = None
+            if version == "standard":
+                reference = Zero()
+            elif d_in != d_out:
+                reference = Dual(_padding(d_in, d_out))
             coupling = Bilinear(d_in, d_out)
-            if init == "zero":
-                nn.init.zeros_(coupling.weight)
+            if init != "random":
                 nn.init.zeros_(coupling.bias)
+                start = nn.init.eye_ if (version, init) == ("standard", "identity") else nn.init.zeros_
+                start(coupling.weight)
             layers.append(BilevelLayer(coupling, Bregman(phi, reference), g))
         super().__init__(*layers, on_failure=on_failure)
+
+
+def _euclidean(phi: Legendre, g: Regularizer | None) -> tuple[Legendre, Regularizer | None]:
+    """The same ρ with ½‖·‖² for φ: prox^φ_g = prox of φ + g − ½‖·‖²."""
+    if type(phi) is Energy and isinstance(phi.scale, float) and phi.scale == 1:
+        return phi, g
+    excess = Excess(phi)
+    return Energy(), excess if g is None else excess + g
 
 
 def _padding(d_in: int, d_out: int) -> nn.Linear:

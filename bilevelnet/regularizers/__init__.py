@@ -11,6 +11,7 @@ from .base import Regularizer, Separable, Smooth
 from .box import Box, LinfBall, Nonneg
 from .calculus import Scaled, Sum
 from .entropy import LogBarrier, NegEntropy
+from .excess import Excess
 from .group_norms import GroupLasso, L2Norm, SparseGroup
 from .hinge import Deadzone, Hinge
 from .huber import Huber

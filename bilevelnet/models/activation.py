@@ -1,0 +1,72 @@
+"""From the name of an activation, a torch module or a φ to the pair (φ, g) with ρ = prox^φ_g."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..errors import InputError
+from ..legendre import (
+    Elu,
+    Energy,
+    FermiDirac,
+    LeakyRelu,
+    Legendre,
+    Softplus,
+    Softsign,
+    Tanh,
+    registry,
+)
+from ..regularizers import L1, Box, Nonneg, Regularizer
+
+Pair = tuple[Legendre, Regularizer | None]
+Activation = str | Legendre | nn.Module | tuple[Legendre, Regularizer | None]
+
+# What people call these functions, where that is not φ's own key.
+NAMES: dict[str, Callable[[], Pair]] = {
+    "identity": lambda: (Energy(), None),
+    "isru": lambda: (registry["hellinger"](), None),
+    "relu": lambda: (Energy(), Nonneg()),
+    "sigmoid": lambda: (FermiDirac(), None),
+}
+MODULES: dict[type[nn.Module], Callable[[Any], Pair]] = {
+    nn.ELU: lambda m: (Elu(m.alpha), None),
+    nn.Hardtanh: lambda m: (Energy(), Box(m.min_val, m.max_val)),
+    nn.Identity: lambda m: (Energy(), None),
+    nn.LeakyReLU: lambda m: (LeakyRelu(m.negative_slope), None),
+    nn.ReLU: lambda m: (Energy(), Nonneg()),
+    nn.ReLU6: lambda m: (Energy(), Box(0.0, 6.0)),
+    nn.Sigmoid: lambda m: (FermiDirac(), None),
+    nn.Softplus: lambda m: (Softplus(m.beta), None),
+    nn.Softshrink: lambda m: (Energy(), L1(m.lambd)),
+    nn.Softsign: lambda m: (Softsign(), None),
+    nn.Tanh: lambda m: (Tanh(), None),
+}
+
+
+def pair_of(activation: Activation) -> Pair:
+    """(φ, g) of a φ (g = 0, None), a pair (φ, g), the name of an activation or of a φ, or a torch module.
+
+    Raises InputError, with the list of what is known, for a name or a module that is not.
+    """
+    if isinstance(activation, Legendre):
+        return activation, None
+    if isinstance(activation, tuple):
+        if len(activation) == 2 and isinstance(activation[0], Legendre):
+            return activation
+        raise InputError("a pair is (φ, g), e.g. (bilevelnet.legendre.Energy(), bilevelnet.regularizers.Nonneg())")
+    if isinstance(activation, str):
+        if activation in NAMES:
+            return NAMES[activation]()
+        if activation in registry:
+            return registry[activation](), None
+        raise InputError(f"unknown activation {activation!r}; known: {', '.join(sorted({*NAMES, *registry}))}")
+    if type(activation) in MODULES:
+        return MODULES[type(activation)](activation)
+    known = ", ".join(sorted(m.__name__ for m in MODULES))
+    what = f"the class {activation.__name__}" if isinstance(activation, type) else type(activation).__name__
+    raise InputError(
+        f"no (φ, g) is known for {what}: give a name, an instance of {known} of torch.nn, a Legendre function or (φ, g)"
+    )
