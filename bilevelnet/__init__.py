@@ -4,6 +4,7 @@ from . import couplings, divergences, domains, legendre, models, regularizers, s
 from .chain import Chain
 from .errors import DomainError, InputError, SolveError
 from .layer import BilevelLayer
+from .losses import FenchelYoung, fenchel_young
 from .prox import bregman_prox, solve_prox
 from .solution import Solution, Status
 
@@ -13,6 +14,7 @@ __all__ = [
     "BilevelLayer",
     "Chain",
     "DomainError",
+    "FenchelYoung",
     "InputError",
     "Solution",
     "SolveError",
@@ -21,6 +23,7 @@ __all__ = [
     "couplings",
     "divergences",
     "domains",
+    "fenchel_young",
     "legendre",
     "models",
     "regularizers",

@@ -13,10 +13,11 @@ from .divergences import Bregman, Dual, Identity
 from .domains import Interval
 from .errors import DomainError, InputError
 from .legendre import Legendre
+from .losses import excess
 from .problem import Problem
 from .prox import Bound
 from .regularizers import Regularizer, Zero
-from .solution import CONVERGED, INVALID, KINK, Solution, settle, tell, worst
+from .solution import CONVERGED, INVALID, KINK, Solution, settle, squeeze, tell, worst
 from .solvers import Solver
 from .values import at_least_float32, check_floating, extremes, readable
 
@@ -93,6 +94,26 @@ class BilevelLayer(nn.Module):
             solution.z = settle(solution.z, outside, self.dims, self.bound.on_failure, "z⁻")
             solution.status = torch.maximum(solution.status, outside.reshape(solution.status.shape))
         return solution
+
+    def gap(self, z_prev: Tensor, z: Tensor) -> Tensor:
+        """f + D + g at a candidate z minus the minimum over z, one value a sample: ≥ 0, zero exactly at z⁺.
+
+        What lifted training penalises. Differentiable in z⁻, z and the weights; its gradient in v is z⁺ − z. Raises
+        DomainError where z leaves dom φ ∩ dom g, as ``on_failure`` says.
+        """
+        self.check_input(z_prev)
+        outside = self.domain_status(z_prev, self.bound.on_failure)
+        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
+        check_floating(z, "z")
+        if z.shape != v.shape:
+            raise InputError(f"z has shape {tuple(z.shape)}, the layer gives {tuple(v.shape)}")
+        best = self.bound.apply(v, v.dtype, self.dims)
+        gap = excess(self.problem.prox, v, z.to(v.dtype), best, self.bound.on_failure, "z")
+        entries = gap.ndim - v.ndim + len(self.dims)  # of a sample, or events of it
+        gap = gap.sum(tuple(range(-entries, 0))) if entries else gap
+        if outside is not None:
+            gap = torch.where(squeeze(outside, self.dims) > KINK, torch.nan, gap)
+        return gap.to(z_prev.dtype)
 
     def step(
         self, z: Tensor | None, u: Tensor | None, dtype: torch.dtype

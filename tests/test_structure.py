@@ -30,6 +30,7 @@ ORDER = (
     "closed_forms",
     "solvers",
     "prox",
+    "losses",
     "layer",
     "chain",
     "models",

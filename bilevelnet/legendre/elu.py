@@ -33,7 +33,9 @@ class Elu(Separable):
 
     def value(self, z: Tensor) -> Tensor:
         t = _negative(z) / self.alpha
-        return torch.where(z > 0, z**2 / 2, self.alpha * (t * t.log1p() + log1p_minus(t)))
+        inner = torch.where(t == -1, -0.5, t)  # at the end of the domain the two logarithms are infinite, their sum 1
+        below = torch.where(t == -1, 1.0, inner * inner.log1p() + log1p_minus(inner))
+        return torch.where(z > 0, z**2 / 2, self.alpha * below)
 
     def grad(self, z: Tensor) -> Tensor:
         return torch.where(z > 0, z, (_negative(z) / self.alpha).log1p())
