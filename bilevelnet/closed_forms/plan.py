@@ -61,9 +61,14 @@ class ClosedFormMap(Map):
         return self.select.snap(w, z), self.psi.dual(w, z)
 
     def gain(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(z, u, dz/dv) entry by entry, for a separable pair."""
+        """(z, u, dz/dv) entry by entry, for a separable pair; z is the end of dom ψ where w leaves the range of ∇ψ."""
         z, w = self._point(v)
-        return z, self.psi.dual(w, z), self.select.gain(w, z)
+        u, gain, reach = self.psi.dual(w, z), self.select.gain(w, z), self.psi.dual_domain
+        if reach == Interval() or not isinstance(reach, Interval):
+            return z, u, gain
+        ends, low, high = self.psi.domain, w <= reach.lo, w >= reach.hi
+        z = torch.where(low, ends.lo, torch.where(high, ends.hi, z))
+        return z, u, torch.where(low | high, 0.0, gain)
 
     def status(self, v: Tensor) -> Tensor:
         w = v if self.coupled else self.select(v)

@@ -11,8 +11,9 @@ from torch import Tensor
 # Codes of a search, per entry: found; stopped at max_iter; no change of sign; f jumps over 0 at x.
 FOUND, LIMIT, NONE, JUMP = 0, 1, 2, 3
 
-# x ↦ (value, slope, and a call that gives the size of the terms of the value, asked for at few x only)
-Function = Callable[[Tensor], tuple[Tensor, Tensor, Callable[[], Tensor]]]
+# (value, slope, and a call that gives the size of the terms of the value, asked for at few x only)
+Evaluation = tuple[Tensor, Tensor, Callable[[], Tensor]]
+Function = Callable[[Tensor], Evaluation]
 
 
 class Found(NamedTuple):

@@ -8,18 +8,20 @@ s = ``multiplier(x)``. ``inactive`` tells where no multiplier is needed. Every t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
+from ..maps import Map
+from ..numerics.bracket import Evaluation
 from ..regularizers import AffineSet, Box, CappedSimplex, Nonneg
 from ..regularizers.calculus import Scaled
-from ..solution import INFEASIBLE
-
-Idle = tuple[Tensor, Tensor, Tensor] | None
+from ..solution import INFEASIBLE, INVALID, UNBOUNDED
 
 
 class Equation:
@@ -27,14 +29,19 @@ class Equation:
 
     positive = True  # s = e^x, else s = x
     bounded = True  # a set: idle, it leaves the free problem; else a norm: idle, z = 0
-    failure = INFEASIBLE  # where no s solves the equation
 
     def __init__(self, term: Any):
         self.term = term
         inner = term.inner if isinstance(term, Scaled) else term
         self.constraint, self.dim = inner, getattr(inner, "dim", -1)
         self.piece: Any = None
-        self.curvature: Any = None  # φ'', set by the solver
+        self.phi: Any = None
+        self.separable: list[Any] = []
+
+    def bind(self, phi: Legendre, separable: list[Any], free: Map, make: Callable[[list[Any]], Map]) -> Map:
+        """The map of the separable problem with the multiplier in it; ``free`` is that without it."""
+        self.phi, self.separable = phi, separable
+        return free if self.piece is None else make([*separable, self.piece])
 
     def gather(self, v: Tensor) -> Tensor:
         """v as the equation sees it; ``scatter`` undoes it."""
@@ -43,14 +50,28 @@ class Equation:
     def scatter(self, x: Tensor) -> Tensor:
         return x
 
-    def multiplier(self, x: Tensor) -> Tensor:
+    def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
         return x.exp() if self.positive else x
 
-    def set(self, s: Tensor) -> None:
+    def set(self, x: Tensor) -> None:
         """Put the multiplier into the weight of ``piece``."""
 
-    def shifted(self, v: Tensor, s: Tensor) -> Tensor:
+    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
+        """The dual point of the separable problem at x, the multiplier in its place."""
+        self.set(x)
         return v
+
+    def probe(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Evaluation:
+        """(residual, slope, call that gives the size of its terms) at x, without a graph."""
+        z, u, gain = inner.gain(self.shifted(x, v))
+        z, gain = kept(z, keep, 0.0), kept(gain, keep, 0.0)
+        value, slope = self.value_and_slope(x, z, u, gain, v)
+        return value, slope, lambda: self.size(value, slope, x, z, v)
+
+    def residual_at(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+        """The residual at x, with a graph."""
+        z, u = inner.point(self.shifted(x, v))
+        return self.residual(x, kept(z, keep, 0.0), u, v)
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         raise NotImplementedError
@@ -63,12 +84,18 @@ class Equation:
         """By how much z misses the constraint."""
         return self.residual(x, z, u, v)
 
+    def normal(self, z: Tensor, v: Tensor) -> Any:
+        """For a set, the gradient of the side of its equation that ``missed`` subtracts from ``target``."""
+        raise NotImplementedError
+
+    def target(self, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         """d residual/dx, from gain = dz/dv of the separable problem."""
         raise NotImplementedError
 
-    def probe(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """(residual, slope)."""
+    def value_and_slope(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return self.residual(x, z, u, v), self.slope(x, z, gain, v)
 
     def start(self, psi: Any, v: Tensor) -> Tensor:
@@ -79,9 +106,27 @@ class Equation:
         """x at a point (z, u) near the solution."""
         raise NotImplementedError
 
-    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
-        """(mask, z, u) where no multiplier is needed; None where one always is. ``free()`` is (z, u) without it."""
+    def inactive(self, free: Any, v: Tensor, keep: Tensor) -> Tensor | None:
+        """Where no multiplier is needed, without a graph; None where one always is. ``free`` is the map without it."""
         return None
+
+    def resting(self, free: Any, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u) where no multiplier is needed."""
+        return free.point(v)
+
+    def failure(self, value: Tensor) -> Tensor:
+        """The status where no s solves the equation, whose residual then is ``value``.
+
+        Where ∇φ takes every value nothing is unbounded, and what became infinite has overflowed.
+        """
+        endless = INVALID if self.phi.explicit and self.phi.dual_domain == Interval() else UNBOUNDED
+        return torch.where(value.isfinite(), INFEASIBLE if self.bounded else endless, endless)
+
+    def near(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None, value: Tensor, size: Tensor) -> Tensor:
+        """Whether x, where the search saw a jump, is a root: z varies continuously with s, so that a jump is rounding,
+        or a search that left the range of floats.
+        """
+        return value.isfinite() & (value.abs() <= torch.finfo(v.dtype).eps ** 0.5 * size)
 
     def _sum(self, x: Tensor) -> Tensor:
         return x.sum(self.dim, keepdim=True)
@@ -107,8 +152,12 @@ class Linear(Equation):
     def target(self, v: Tensor) -> Tensor:
         return torch.as_tensor(self.constraint.b, dtype=v.dtype, device=v.device)
 
-    def shifted(self, v: Tensor, s: Tensor) -> Tensor:
-        return v - s * self.coefficients(v)
+    def normal(self, z: Tensor, v: Tensor) -> Any:
+        return self.coefficients(v)
+
+    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
+        self.set(x)
+        return v - x * self.coefficients(v)
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.target(v) - self._sum(self.coefficients(v) * z)
@@ -144,12 +193,13 @@ class SimplexEquation(Linear):
     def target(self, v: Tensor) -> Tensor:
         return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
 
-    def set(self, s: Tensor) -> None:
+    def set(self, x: Tensor) -> None:
         if isinstance(self.constraint, CappedSimplex) and isinstance(self.constraint.cap, Tensor):
             self.piece._buffers["hi_value"] = self.constraint.cap
 
-    def shifted(self, v: Tensor, s: Tensor) -> Tensor:
-        return v - s
+    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
+        self.set(x)
+        return v - x
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # Σ z may underflow on the way; a tiny floor keeps the sign.
@@ -163,7 +213,7 @@ class SimplexEquation(Linear):
     def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
         return 1 + slope * v.amax(self.dim, keepdim=True).abs()  # 1: what the logarithm makes of the rounding of Σ z
 
-    def probe(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_slope(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         total = self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)
         return self._of_total(total, v), self._sum(gain) / total
 
@@ -183,3 +233,8 @@ class SimplexEquation(Linear):
             level = float(psi.grad(torch.tensor(self.constraint.radius / n, dtype=torch.float64)))
             self.levels[n] = level if math.isfinite(level) else 0.0
         return self.levels[n]
+
+
+def kept(x: Tensor, keep: Tensor | None, other: float) -> Tensor:
+    """x, and ``other`` at masked entries."""
+    return x if keep is None else torch.where(keep, x, other)

@@ -17,7 +17,8 @@ from ..regularizers import (
     SparseGroup,
 )
 from .equation import Equation, Linear, SimplexEquation
-from .norm_equations import GroupEquation, L1BallEquation, L2BallEquation, LinfEquation, NormEquation
+from .largest_entry import LinfEquation
+from .norm_equations import GroupEquation, L1BallEquation, L2BallEquation, NormEquation
 
 EQUATIONS: dict[type, type[Equation]] = {
     Simplex: SimplexEquation,

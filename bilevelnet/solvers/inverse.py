@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +21,7 @@ from ..numerics.search import register, search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import readable, tracked
+from .charts import chart, common_domain, origin, total, unchart
 from .twin import Twin, kept_handle, tensors_of
 
 
@@ -66,7 +64,7 @@ class Family:
             curvature = total(curvatures)
 
             def size() -> Tensor:  # z itself is right to eps of where the chart starts
-                return total(s.abs() for s in (*slopes, w)) + curvature * _origin(domain, x).abs()
+                return total(s.abs() for s in (*slopes, w)) + curvature * origin(domain, x).abs()
 
             return total(slopes) - w, curvature * dz, size
 
@@ -131,7 +129,7 @@ class Inverse:
             z = self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
             jump, convex = self._shape(z, code == JUMP, all(t.numel() == 1 for t in tensors))
         if tracked(w, *tensors):
-            z, u = self._attached(x, jump, w)
+            z, u = self._found(x, z, jump, code, w)
         else:
             with torch.no_grad():
                 u = x if self.in_dual else self._dual(z, jump, w, z)
@@ -176,6 +174,15 @@ class Inverse:
         u = w - self.slope(root)
         return torch.where(jump, self.phi.grad(z), u) if not readable(jump) or bool(jump.any()) else u
 
+    def _found(self, x: Tensor, z: Tensor, jump: Tensor, code: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u) with derivatives, none where there is no root: there they are taken at an inner point."""
+        if readable(code) and not code.is_cuda and not bool(code.any()):
+            return self._attached(x, jump, w)
+        lost = (code == NONE) | ~w.detach().isfinite()
+        found = self._attached(torch.where(lost, 0.0, x), jump, torch.where(lost, 0.0, w))
+        last = torch.where(w.isfinite(), z, torch.nan), w.detach()
+        return torch.where(lost, last[0], found[0]), torch.where(lost, last[1], found[1])
+
     def _attached(self, x: Tensor, jump: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
             z = self.phi.grad_conjugate(x)
@@ -204,32 +211,6 @@ class Inverse:
         return z, u, stated
 
 
-def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(z, dz/dx) for x ∈ ℝ: z itself, the distance to the one end as e^x, or the sigmoid between two ends."""
-    lo, hi = domain.lo, domain.hi
-    below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
-    if below and above:
-        up, down = torch.sigmoid(x), torch.sigmoid(-x)
-        # From the nearer end, so that a gap of a few ulp keeps its digits; and about the middle, for those of z near 0.
-        outer = torch.where(x < 0, lo + (hi - lo) * up, hi - (hi - lo) * down)
-        inner = (lo + hi) / 2 + (hi - lo) / 2 * torch.tanh(x / 2)
-        return torch.where(x.abs() < 1, inner, outer), (hi - lo) * up * down
-    if below:
-        return lo + x.exp(), x.exp()
-    if above:
-        return hi - (-x).exp(), (-x).exp()
-    return x, torch.ones_like(x)
-
-
-def _origin(domain: Interval, x: Tensor) -> Tensor:
-    """The point from which ``chart`` measures z."""
-    lo, hi = domain.lo, domain.hi
-    below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
-    if below and above:
-        return torch.where(x.abs() < 1, (lo + hi) / 2, torch.where(x < 0, lo, hi)).to(x.dtype)
-    return torch.zeros_like(x) + (lo if below else hi if above else 0.0)
-
-
 def _derivatives(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """First and second derivatives of every piece at z."""
     derived = (Separable.grad, regularizers.Separable.grad)
@@ -237,32 +218,10 @@ def _derivatives(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[T
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-def total(terms: Iterable[Any]) -> Any:
-    """Their sum, without the 0 that ``sum`` starts from, which is one more pass over the entries."""
-    terms = list(terms)
-    return reduce(operator.add, terms) if terms else 0.0
-
-
-def unchart(domain: Interval, z: Tensor) -> Tensor:
-    """x with chart(domain, x)[0] = z."""
-    lo, hi = domain.lo, domain.hi
-    below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
-    if below and above:
-        return torch.log(z - lo) - torch.log(hi - z)
-    return torch.log(z - lo) if below else -torch.log(hi - z) if above else z
-
-
 def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
     # ∇φ*(u) must stay where every term is finite.
     inside = all(t.domain == Interval() or t.domain == phi.domain for t in terms)
     return phi.explicit and phi.dual_domain == Interval() and inside
-
-
-def common_domain(phi: Any, terms: list[Any]) -> Interval:
-    domain = phi.domain
-    for t in terms:
-        domain = domain.intersect(t.domain)
-    return domain
 
 
 def _attach(residual: Callable[[Tensor], Tensor], root: Tensor, slope: Tensor, inner: Tensor) -> Tensor:

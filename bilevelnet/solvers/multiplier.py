@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +14,15 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..numerics import attach, norm
-from ..numerics.bracket import JUMP, LIMIT, NONE, Function
+from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
 from ..numerics.search import register, search
 from ..problem import Prox
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER
 from ..values import all_finite, readable, tracked
 from .base import Solver
-from .equation import Linear
+from .charts import anchor
+from .equation import Linear, kept
 from .equations import equation_of
 from .scalar import Scalar
 from .twin import Twin, kept_handle, tensors_of
@@ -55,27 +56,12 @@ class Split:
             raise InputError(f"it takes a separable φ and one coupled term, not {len(coupled)} with {phi.label}")
         self.phi, self.separable = phi, [t for t in terms if not t.event_ndim]
         self.equation = equation_of(coupled[0])
-        self.equation.curvature = phi.hessian
         self.free: Any = _separable_map(phi, self.separable)
-        piece = self.equation.piece
-        self.inner: Any = _separable_map(phi, [*self.separable, piece]) if piece is not None else self.free
+        make = partial(_separable_map, phi)
+        self.inner: Any = self.equation.bind(phi, self.separable, self.free, make)
 
-    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
-        """The dual point of the separable problem at s = multiplier(x), s in its place."""
-        s = self.equation.multiplier(x)
-        self.equation.set(s)
-        return self.equation.shifted(v, s)
-
-    def probe(self, x: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-        """(value, slope, size) of the residual at x, without a graph."""
-        z, u, gain = self.inner.gain(self.shifted(x, v))
-        z, gain = kept(z, keep, 0.0), kept(gain, keep, 0.0)
-        value, slope = self.equation.probe(x, z, u, gain, v)
-        return value, slope, lambda: self.equation.size(value, slope, x, z, v)
-
-    def residual(self, x: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
-        z, u = self.inner.point(self.shifted(x, v))
-        return self.equation.residual(x, kept(z, keep, 0.0), u, v)
+    def probe(self, x: Tensor, v: Tensor, keep: Tensor | None) -> Evaluation:
+        return self.equation.probe(self.inner, x, v, keep)
 
 
 class Family:
@@ -112,31 +98,58 @@ class MultiplierMap(Map):
         tensors = tensors_of([self.phi, *self.terms])
         start = self._start(given, finite, keep, init)
         x, code, iterations = search(given, start, tensors, self._handle(), self.solver.max_iter, self.solver.tol)
-        idle = equation.inactive(
-            lambda: self.split.free.point(finite), self.phi, self.split.separable, finite, everywhere(keep, finite)
-        )
-        asleep = None if idle is None else idle[0].detach()
+        asleep = equation.inactive(self.split.free, finite.detach(), everywhere(keep, finite))
         # Where v is finite and every root is found there is nothing to tell, if the separable problem is always solved.
-        well = keep is None and idle is None and inner.whole and not bool(code.any())
-        if not well:
-            x = torch.where(code == NONE if asleep is None else asleep | (code == NONE), 0.0, x)
+        off, status, rest = None, code, finite
+        if keep is not None or asleep is not None or not inner.whole or bool(code.any()):
+            off, status, x, rest = self._without(v, x, code, asleep, finite, keep)
         if tracked(given, *tensors):
-            x = self._attached(x, asleep, finite, keep)
-        shifted = self.split.shifted(x, finite)
+            x = self._attached(x, off, rest, keep)
+        shifted = equation.shifted(x, rest)
         z, u = inner.point(shifted)
-        status = code if well else self._status(v, x, code, asleep, shifted, finite, keep)
-        if isinstance(equation, Linear):
-            z = z + self._rounding(x, z, u, shifted, finite, keep)
-        if idle is not None:
-            z, u = torch.where(idle[0], idle[1], z), torch.where(idle[0], idle[2], u)
+        if equation.bounded:
+            z = z + self._rounding(x, z, u, shifted, rest, keep)
+        s = equation.multiplier(x, rest)
+        if asleep is not None:
+            z, u, s = self._awake(asleep, z, u, s, finite)
         z, u = kept(z, keep, 0.0), kept(u, keep, -torch.inf)
-        s = equation.multiplier(x) if asleep is None else torch.where(asleep, 0.0, equation.multiplier(x))
+        if off is not None:
+            lost = status > MAX_ITER
+            z = torch.where(lost, torch.nan, equation.scatter(z))
+        else:
+            z = equation.scatter(z)
 
         def residual() -> Tensor:
-            return equation.scatter(self._residual(x, z, u, finite, keep, asleep))
+            missed = self._residual(x, equation.gather(z), u, rest, keep, asleep, finite)
+            return equation.scatter(missed)
 
         multipliers = {equation.constraint.label: s.squeeze(equation.dim)}
-        return Outcome(equation.scatter(z), equation.scatter(u), status, iterations, multipliers, residual)
+        return Outcome(z, equation.scatter(u), status, iterations, multipliers, residual)
+
+    def _without(
+        self, v: Tensor, x: Tensor, code: Tensor, asleep: Tensor | None, finite: Tensor, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(events whose multiplier is not wanted or does not exist, status, x and v with those at harmless points).
+
+        Their derivatives, infinite perhaps, times 0 would be NaN in the weights that all events share.
+        """
+        equation = self.split.equation
+        status = self._status(v, x, code, asleep, finite, keep)
+        lost = (status > MAX_ITER).to(v.dtype).broadcast_to(v.shape)
+        off = (equation.gather(lost) > 0).any(equation.dim, keepdim=True)
+        if asleep is not None:
+            off = off | asleep
+        if readable(off) and not off.is_cuda and not bool(off.any()):
+            return off, status, x, finite
+        return off, status, torch.where(off, 0.0, x), torch.where(off, anchor(self.phi, finite), finite)
+
+    def _awake(self, asleep: Tensor, z: Tensor, u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z, u and the multiplier with the events that need none in their places."""
+        if readable(asleep) and not asleep.is_cuda and not bool(asleep.any()):
+            return z, u, s
+        at = torch.where(asleep, v, anchor(self.phi, v))
+        idle = self.split.equation.resting(self.split.free, at)
+        return torch.where(asleep, idle[0], z), torch.where(asleep, idle[1], u), torch.where(asleep, 0.0, s)
 
     def _start(self, given: Tensor, v: Tensor, keep: Tensor | None, init: tuple[Tensor, Tensor] | None) -> Tensor:
         equation = self.split.equation
@@ -148,48 +161,51 @@ class MultiplierMap(Map):
             start = equation.guess(equation.gather(init[0]), equation.gather(init[1]), v, everywhere(keep, v))
         return torch.where(start.isfinite(), start, 0.0)
 
-    def _attached(self, x: Tensor, asleep: Tensor | None, v: Tensor, keep: Tensor | None) -> Tensor:
+    def _attached(self, x: Tensor, off: Tensor | None, v: Tensor, keep: Tensor | None) -> Tensor:
+        equation, inner = self.split.equation, self.split.inner
         slope = self.split.probe(x.detach(), v.detach(), keep)[1].detach()
         steady = (slope != 0) & slope.isfinite()
-        steady = steady if asleep is None else steady & ~asleep
-        return attach(lambda t: self.split.residual(t, v, keep), x, torch.where(steady, slope, torch.inf))
+        steady = steady if off is None else steady & ~off
+        slope = torch.where(steady, slope, torch.inf)
+        return attach(lambda t: equation.residual_at(inner, t, v, keep), x, slope)
 
+    @torch.no_grad()
     def _status(
-        self,
-        given: Tensor,
-        x: Tensor,
-        code: Tensor,
-        asleep: Tensor | None,
-        shifted: Tensor,
-        v: Tensor,
-        keep: Tensor | None,
+        self, given: Tensor, x: Tensor, code: Tensor, asleep: Tensor | None, v: Tensor, keep: Tensor | None
     ) -> Tensor:
-        equation = self.split.equation
+        equation, inner = self.split.equation, self.split.inner
         keep = everywhere(keep, v)
-        value, _, size = self.split.probe(x.detach(), v, keep)
-        # z varies continuously with s, so that a jump is rounding, or a search that left the range of floats.
-        near = value.isfinite() & (value.abs() <= torch.finfo(v.dtype).eps ** 0.5 * size())
-        lost = (code == NONE) | ((code == JUMP) & ~near)
-        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure, CONVERGED))
+        value, _, size = self.split.probe(x, v, keep)
+        lost = (code == NONE) | ((code == JUMP) & ~equation.near(inner, x, v, keep, value, size()))
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure(value), CONVERGED))
+        within = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v))).status
         if asleep is not None:
             status = torch.where(asleep, CONVERGED, status)
-        inner = self.split.inner.solve(shifted.detach()).status
-        status = torch.maximum(status, torch.where(keep, inner, CONVERGED))
+            # the map that is asked says more than CONVERGED only where it is the one that counts
+            within = torch.where(asleep, CONVERGED, within)
+        status = torch.maximum(status, torch.where(keep, within, CONVERGED))
         status = torch.where(keep.any(equation.dim, keepdim=True), status, INVALID)
         valid = given.isfinite() | ((given == -math.inf) & isinstance(equation, Linear))
         return torch.where(valid, equation.scatter(status), INVALID)
 
     def _residual(
-        self, x: Tensor, z: Tensor, u: Tensor, v: Tensor, keep: Tensor | None, asleep: Tensor | None
+        self,
+        x: Tensor,
+        z: Tensor,
+        u: Tensor,
+        v: Tensor,
+        keep: Tensor | None,
+        asleep: Tensor | None,
+        given: Tensor,
     ) -> Tensor:
         """dist(v − ∇φ(z), ∂g(z)) with the multiplier given, and by how much the equation is missed."""
         equation, split = self.split.equation, self.split
-        inner = Prox(self.phi, split.inner.g).residual(z, u, split.shifted(x, v))
-        missed = equation.missed(x, z, u, v).abs()
-        awake = norm(kept(inner, keep, 0.0), (equation.dim,)) + missed
+        shifted = equation.shifted(x, v)
+        inner = Prox(self.phi, split.inner.g).residual(z, u, shifted)
+        awake = norm(kept(inner, keep, 0.0), (equation.dim,)) + equation.missed(x, z, u, v).abs()
         if asleep is None:
             return awake
-        free = Prox(self.phi, split.free.g).residual(z, u, v)
+        free = Prox(self.phi, split.free.g).residual(z, u, given)
         idle = norm(kept(free, keep, 0.0), (equation.dim,)) if equation.bounded else torch.zeros_like(awake)
         return torch.where(asleep, idle, awake)
 
@@ -197,19 +213,19 @@ class MultiplierMap(Map):
         self, x: Tensor, z: Tensor, u: Tensor, shifted: Tensor, v: Tensor, keep: Tensor | None
     ) -> Tensor | float:
         """What the rounding of v − s a left of the equation, spread by a Newton step in z: no float s need meet it."""
-        equation: Any = self.split.equation
+        equation = self.split.equation
         z, eps = kept(z.detach(), keep, 0.0), torch.finfo(z.dtype).eps
         missed = equation.missed(x, z, u, v).detach()
         far = missed.abs() > 4 * eps * equation.target(v).detach().abs()
         if readable(far) and not far.is_cuda and not bool(far.any()):
             return 0.0
-        a = equation.coefficients(v)
+        a = equation.normal(z, v)
         gain = self.split.inner.gain(shifted.detach())[2]
         gain = torch.where(everywhere(keep, v) & gain.isfinite(), a * gain, 0.0)
         step = gain * (missed / (a * gain).sum(equation.dim, keepdim=True))
         moved = z + step
         inside = self.split.inner.g.domain.contains(moved) & self.phi.domain.contains(moved)
-        small = missed.abs() <= eps**0.5 * z.abs().sum(equation.dim, keepdim=True)
+        small = missed.abs() <= eps**0.5 * (a * z).abs().sum(equation.dim, keepdim=True)
         return torch.where(inside & small & far & step.isfinite(), step, 0.0).detach()
 
     def _handle(self) -> int:
@@ -238,10 +254,6 @@ def masked(v: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def everywhere(keep: Tensor | None, like: Tensor) -> Tensor:
     return torch.ones_like(like, dtype=torch.bool) if keep is None else keep
-
-
-def kept(x: Tensor, keep: Tensor | None, other: float) -> Tensor:
-    return x if keep is None else torch.where(keep, x, other)
 
 
 def _separable_map(phi: Legendre, terms: list[Any]) -> Map:

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..legendre import Legendre
 from ..numerics import norm
-from ..regularizers import L1, Box, Regularizer, SquaredL2, Sum
+from ..regularizers import L1, Regularizer, SquaredL2, Sum
 from ..regularizers.calculus import Scaled
-from ..solution import UNBOUNDED
-from .equation import Equation, Idle
+from .equation import Equation
 
 
 class L1BallEquation(Equation):
@@ -29,8 +27,14 @@ class L1BallEquation(Equation):
     def _size(self, z: Tensor) -> Tensor:
         return self._sum(z.abs())
 
-    def set(self, s: Tensor) -> None:
-        self.piece._buffers["lam_value"] = s
+    def set(self, x: Tensor) -> None:
+        self.piece._buffers["lam_value"] = x.exp()
+
+    def target(self, v: Tensor) -> Tensor:
+        return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
+
+    def normal(self, z: Tensor, v: Tensor) -> Any:
+        return z.sign()
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.constraint.radius - self._size(z)
@@ -41,9 +45,9 @@ class L1BallEquation(Equation):
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         return x.exp() * self._sum(gain)  # dz/ds = −sign(z) dz/dv
 
-    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
-        z, u = free()
-        return self._size(z) <= self.constraint.radius, z, u
+    def inactive(self, free: Any, v: Tensor, keep: Tensor) -> Tensor | None:
+        with torch.no_grad():
+            return self._size(free.gain(v)[0]) <= self.constraint.radius
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         return torch.where(keep, (v - u).abs(), 0.0).amax(self.dim, keepdim=True).log()
@@ -58,8 +62,11 @@ class L2BallEquation(L1BallEquation):
     def _size(self, z: Tensor) -> Tensor:
         return norm(z, (self.dim,))
 
+    def normal(self, z: Tensor, v: Tensor) -> Any:
+        return unit(z, self._size(z))
+
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        return x.exp() * self._sum(z**2 * gain) / self._size(z)  # dz/ds = −z dz/dv
+        return x.exp() * self._sum(self.normal(z, v) * z * gain)  # dz/ds = −z dz/dv
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         return (norm(v - u, (self.dim,)) / norm(z, (self.dim,))).log()
@@ -69,7 +76,6 @@ class NormEquation(Equation):
     """λ₁‖z‖₁ + λ₂‖z‖₂ at z ≠ 0: with s = ‖z‖₂, g gains λ₁|z| + (λ₂/2s) z², and log s − log ‖z(s)‖ increases."""
 
     bounded = False
-    failure = UNBOUNDED
 
     def __init__(self, term: Any):
         super().__init__(term)
@@ -81,11 +87,12 @@ class NormEquation(Equation):
         c = self.term.factor.c if isinstance(self.term, Scaled) else 1.0
         return c * lam1, c * lam2
 
-    def set(self, s: Tensor) -> None:
-        lam1, lam2 = self.weights(s)
+    def set(self, x: Tensor) -> None:
+        lam1, lam2 = self.weights(x)
         first, second = self.piece.parts
-        first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=s.dtype, device=s.device)
-        second._buffers["lam_value"] = lam2 / s
+        first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=x.dtype, device=x.device)
+        # λ₂/s without a division, whose derivative has s² below it.
+        second._buffers["lam_value"] = lam2 * (-x).exp()
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
@@ -96,17 +103,18 @@ class NormEquation(Equation):
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
         # dz/ds = (λ₂/s²) z dz/dv
-        shrink = self.weights(x)[1] / x.exp()
-        return 1 - shrink * self._sum(z**2 * gain) / self._sum(z**2).clamp(min=torch.finfo(z.dtype).tiny)
+        shrink = self.weights(x)[1] * (-x).exp()
+        return 1 - shrink * self._sum(unit(z, norm(z, (self.dim,))).square() * gain)
 
-    def inactive(self, free: Any, phi: Legendre, separable: list[Any], v: Tensor, keep: Tensor) -> Idle:
+    @torch.no_grad()
+    def inactive(self, free: Any, v: Tensor, keep: Tensor) -> Tensor | None:
         """z = 0, where ∇φ(0) is finite: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
-        zero = torch.zeros_like(v)
+        phi, zero = self.phi, torch.zeros_like(v)
         starts_at_0 = not phi.steep and phi.domain.constant and phi.domain.lo == 0  # z ≥ 0 is then part of dom φ
         if not starts_at_0 and phi.domain.constant and not phi.domain.holds(0.0, 0.0):
             return None
         u = phi.grad(zero)
-        ends = [t.derivatives(zero) for t in separable]
+        ends = [t.derivatives(zero) for t in self.separable]
         lam1, lam2 = self.weights(v)
         low, high = sum(e[0] for e in ends) - lam1, sum(e[1] for e in ends) + lam1
         low = low - torch.inf if starts_at_0 else low
@@ -114,7 +122,11 @@ class NormEquation(Equation):
         gap = torch.where(y < low, low - y, torch.where(y > high, y - high, 0.0))
         rests = self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2
         inside = starts_at_0 or phi.domain.interior(zero).all(self.dim, keepdim=True)
-        return rests & inside, zero, u
+        return rests & inside
+
+    def resting(self, free: Any, v: Tensor) -> tuple[Tensor, Tensor]:
+        zero = torch.zeros_like(v)
+        return zero, self.phi.grad(zero)
 
     def _dual_norm(self, gap: Tensor) -> Tensor:
         return norm(gap, (self.dim,))
@@ -164,34 +176,6 @@ class GroupEquation(NormEquation):
         return x.movedim(-1, self.axis_of_v)
 
 
-class LinfEquation(NormEquation):
-    """λ max|z_i| at z ≠ 0: with s = max|z_i|, g gains |z_i| ≤ s, and λ − Σ |v_i − u_i| over the box increases."""
-
-    def __init__(self, term: Any):
-        super().__init__(term)
-        self.piece = Box(torch.zeros(()), torch.zeros(()))
-
-    def weights(self, like: Tensor) -> tuple[Any, Any]:
-        return 0.0, self.term.lam
-
-    def set(self, s: Tensor) -> None:
-        self.piece._buffers["lo_value"], self.piece._buffers["hi_value"] = -s, s
-
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        # Only an entry on the box: one that rests on an end of dom φ has v − u of the other sign.
-        terms = torch.where((v - u).isfinite(), ((v - u) * z.sign()).clamp(min=0), torch.inf)
-        return self.term.lam - self._sum(terms)
-
-    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
-        return 2 * self.term.lam - value
-
-    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        # An entry on the box has u = ±∇φ(s), so that |v − u| falls by φ''(s) ds.
-        resting = z.abs() >= x.exp() * (1 - 4 * torch.finfo(z.dtype).eps)
-        return x.exp() * self._sum(torch.where(resting, self.curvature(z), 0.0))
-
-    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        return z.abs().amax(self.dim, keepdim=True).log()
-
-    def _dual_norm(self, gap: Tensor) -> Tensor:
-        return self._sum(gap.abs())
+def unit(z: Tensor, size: Tensor) -> Tensor:
+    """z/‖z‖, 0 at 0."""
+    return z / torch.where(size > 0, size, 1.0)

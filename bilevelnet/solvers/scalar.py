@@ -17,7 +17,8 @@ from ..regularizers import Box, Regularizer
 from ..solution import INFEASIBLE, INVALID
 from ..values import all_finite, readable
 from .base import Solver
-from .inverse import Inverse, common_domain
+from .charts import common_domain
+from .inverse import Inverse
 from .twin import tensors_of
 
 
