@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..domains import Reals
@@ -35,11 +36,13 @@ class Legendre(Piece):
 
     def grad(self, z: Tensor) -> Tensor:
         """∇φ(z), the dual point u."""
-        raise NotImplementedError(f"{self.label} does not state grad(z)")
+        return derivative(self.value, z)
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         """∇φ*(u), the primal point z: the activation ρ."""
-        raise NotImplementedError(f"{self.label} does not state grad_conjugate(u)")
+        from ..solvers.newton import mirror_map  # reaches up: the search and its derivative are a solver's
+
+        return mirror_map(self, u)
 
     def conjugate(self, u: Tensor) -> Tensor:
         """φ*(u) = max_z ⟨u, z⟩ − φ(z)."""
@@ -49,7 +52,7 @@ class Legendre(Piece):
     @property
     def explicit(self) -> bool:
         """Whether ∇φ* is a formula, and no search."""
-        return True
+        return type(self).grad_conjugate is not Legendre.grad_conjugate
 
     @property
     def strong_convexity(self) -> Scalar:
@@ -71,7 +74,7 @@ class Legendre(Piece):
     def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
         """∇²φ(z) x."""
         if self.event_ndim:
-            raise NotImplementedError(f"{self.label} does not state hessian_product(z, x)")
+            return torch.func.jvp(self.grad, (z,), (x,))[1]
         return self.hessian(z) * x  # type: ignore[operator]
 
     def affine(self, scale: Scalar = 1.0, shift: Scalar = 0.0) -> Legendre:

@@ -1,0 +1,114 @@
+"""First and second derivatives of any piece: by hand where it states them, else of its value.
+
+A point z has the shape (…, event); a Hessian is a ``Curvature`` on the flattened event of n entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..legendre import Legendre, Mahalanobis
+from ..numerics.derivative import derivative
+from ..regularizers import Precomposed, Scaled
+
+OUTER = 1 << 22  # entries of the table of outer products of the rows of K, up to which it pays
+
+
+class Curvature(NamedTuple):
+    """A symmetric matrix: a diagonal (…, n), a full part (…, n, n), or both, whose sum it is."""
+
+    diagonal: Tensor | None
+    full: Tensor | None
+
+    def scaled(self, c: Tensor) -> Curvature:
+        """diag(c) H diag(c)."""
+        return Curvature(
+            None if self.diagonal is None else c**2 * self.diagonal,
+            None if self.full is None else c.unsqueeze(-1) * self.full * c.unsqueeze(-2),
+        )
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        parts = [] if self.diagonal is None else [self.diagonal * x]
+        parts += [] if self.full is None else [(self.full @ x.unsqueeze(-1)).squeeze(-1)]
+        return parts[0] + parts[1] if len(parts) > 1 else parts[0] if parts else torch.zeros_like(x)
+
+    def dense(self) -> Tensor:
+        """The matrix; a full part is there."""
+        return self.full if self.diagonal is None else self.full + torch.diag_embed(self.diagonal)  # type: ignore[return-value, operator]
+
+
+def gradient(piece: Any, z: Tensor) -> Tensor:
+    """∇ of the piece at z, differentiable again."""
+    if isinstance(piece, Scaled) and piece.event_ndim:
+        return piece.factor.c * gradient(piece.inner, z)
+    if (matrix := _matrix(piece)) is not None:
+        image = z @ matrix.to(z.dtype).mT
+        return sum(gradient(t, image) for t in piece.body.terms()) @ matrix.to(z.dtype)
+    return piece.grad(z) if hasattr(piece, "grad") else derivative(piece.value, z)
+
+
+def product(piece: Any, z: Tensor) -> Callable[[Tensor], Tensor]:
+    """x ↦ ∇² x of the piece at z."""
+    if not piece.event_ndim:
+        diagonal = piece.hessian(z)
+        return lambda x: diagonal * x
+    if isinstance(piece, Legendre):
+        return lambda x: piece.hessian_product(z, x)
+    return lambda x: torch.func.jvp(lambda z: gradient(piece, z), (z,), (x,))[1]
+
+
+def curvature(piece: Any, z: Tensor, event_ndim: int) -> Curvature:
+    """∇² of the piece at z."""
+    if not piece.event_ndim:
+        return Curvature(piece.hessian(z).expand_as(z).flatten(-event_ndim), None)
+    if isinstance(piece, Mahalanobis):
+        return Curvature(None, piece.Q.to(z.dtype))
+    if isinstance(piece, Scaled):
+        c, inner = piece.factor.c, curvature(piece.inner, z, event_ndim)
+        c = c if not isinstance(c, Tensor) or c.ndim < event_ndim else c.flatten(-event_ndim)
+        return Curvature(
+            None if inner.diagonal is None else c * inner.diagonal,
+            None if inner.full is None else (c.unsqueeze(-1) if isinstance(c, Tensor) and c.ndim else c) * inner.full,
+        )
+    matrix = _matrix(piece)
+    if matrix is not None and not piece.body.event_ndim:
+        matrix = matrix.to(z.dtype)
+        image = z @ matrix.mT
+        return Curvature(None, congruence(matrix, sum(t.hessian(image).expand_as(image) for t in piece.body.terms())))
+    return Curvature(None, columns(product(piece, z), z, event_ndim))
+
+
+def columns(times: Callable[[Tensor], Tensor], z: Tensor, event_ndim: int) -> Tensor:
+    """The matrix of a linear map of events, (…, n, n), from its products with the unit vectors."""
+    event = z.shape[-event_ndim:]
+    n = event.numel()
+    units = torch.eye(n, dtype=z.dtype, device=z.device).reshape(n, *event)
+    full = torch.func.vmap(lambda e: times(e.expand_as(z)))(units)
+    return full.flatten(-event_ndim).movedim(0, -1)
+
+
+def congruence(matrix: Tensor, weights: Tensor) -> Tensor:
+    """Kᵀ diag(w) K for a matrix K (m, n) and weights (…, m)."""
+    m, n = matrix.shape
+    if weights.ndim > 1 and m * n * n <= OUTER:
+        outer = (matrix.unsqueeze(-1) * matrix.unsqueeze(-2)).flatten(-2)
+        return (weights @ outer).unflatten(-1, (n, n))
+    return matrix.mT @ (weights.unsqueeze(-1) * matrix)
+
+
+def add(parts: Sequence[Curvature]) -> Curvature:
+    """The sum; (None, None) of none."""
+    diagonals = [p.diagonal for p in parts if p.diagonal is not None]
+    fulls = [p.full for p in parts if p.full is not None]
+    return Curvature(
+        sum(diagonals[1:], diagonals[0]) if diagonals else None, sum(fulls[1:], fulls[0]) if fulls else None
+    )
+
+
+def _matrix(piece: Any) -> Tensor | None:
+    """K of a g(K z) given by a matrix."""
+    return piece.linear.matrix if isinstance(piece, Precomposed) else None

@@ -1,0 +1,162 @@
+"""The Newton solver: smooth problems that couple the entries of z."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..domains import Interval
+from ..errors import InputError
+from ..legendre import Legendre
+from ..maps import Map, Outcome
+from ..numerics.bracket import FOUND, LIMIT, NONE
+from ..numerics.linear_solve import LinearSolve
+from ..numerics.newton import attached
+from ..numerics.search import register, search
+from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, Zero
+from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
+from ..values import tracked
+from .base import Solver
+from .coordinates import Coordinates
+from .charts import chart, total
+from .newton_family import Family, LinearFamily, TransposedFamily
+from .newton_system import dense
+from .samples import refute
+from .twin import kept_handle, tensors_of
+
+FAMILIES = (Family, LinearFamily, TransposedFamily)
+LARGEST = 500  # entries of an event whose Hessian is formed: 128 of them take 256 MB in float64
+
+
+class Newton(Solver):
+    """∇φ(z) + ∇g(z) = v by damped Newton steps in u = ∇φ(z), or in a chart of the domain where ∇φ* is no formula.
+
+    φ and g may couple the entries and be given by their values alone. Every element has its line search and its
+    status. ``tol``: on |∇φ(z) + ∇g(z) − v|, in dual units; 0 stops at the rounding of its terms. ``max_iter`` counts
+    gradients. Events of more than ``largest`` entries are solved by conjugate gradients on products with the Hessian,
+    which is then never formed; so are their derivatives, through every transform but vmap under torch.compile.
+    """
+
+    name = "newton"
+
+    def __init__(self, tol: float = 0.0, max_iter: int = 200, largest: int = LARGEST):
+        if not tol >= 0 or max_iter < 1:
+            raise InputError(f"newton: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
+        self.tol, self.max_iter, self.largest = tol, max_iter, largest
+
+    def bind(self, phi: Legendre, g: Regularizer) -> NewtonMap:
+        return NewtonMap(phi, g, self)
+
+
+class NewtonMap(Map):
+    name = "newton"
+
+    def __init__(self, phi: Legendre, g: Regularizer, solver: Newton):
+        self.phi, self.g, self.solver = phi, g, solver
+        self.terms: list[Any] = list(g.terms())
+        for t in self.terms:
+            if reason := rough(t):
+                raise InputError(f"{t.label} {reason}")
+        if not phi.steep:
+            raise InputError(f"the ends of dom {phi.label} are constraints")
+        self.event_ndim = max([phi.event_ndim, *(t.event_ndim for t in self.terms)])
+        if not self.event_ndim:
+            raise InputError(f"{phi.label} + {g.label} is separable: the scalar solver takes it entry by entry")
+        self.coordinates = Coordinates(phi, self.terms, self.event_ndim)
+        self._family: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_family": None}  # the twins and their handles are this process's
+
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+        c, good = self.coordinates, v.isfinite()
+        for d in range(-self.event_ndim, 0):
+            good = good.all(d, keepdim=True)
+        v = torch.where(good, v, 0.0)
+        refute([self.phi, *self.terms], v, lambda x: chart(c.domain, x)[0] if not c.dual else c.point(x))
+        start = None if init is None else c.unknown(*init)
+        tensors = tensors_of([self.phi, *self.terms])
+        x, code, iterations = search(v, start, tensors, self._handles()[0], self.solver.max_iter, self.solver.tol)
+        x = torch.where(x.isfinite(), x, 0.0)
+        z, u = self._attached(x, v, tensors) if tracked(v, *tensors) else self._point(x, v)
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, INVALID))
+        status = torch.where(good, torch.where(code == FOUND, CONVERGED, status), INVALID)
+
+        def residual() -> Tensor:
+            z_, u_ = z.detach(), u.detach()
+            return total([u_ if c.dual else self.phi.grad(z_), *c.forces(x, z_)[1:]]) - v
+
+        return Outcome(z, u, status, iterations, {}, residual)
+
+    def _point(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            z = self.coordinates.point(x)
+            return z, x if self.coordinates.dual else v - total([torch.zeros_like(v), *self.coordinates.forces(x, z)[1:]])
+
+    def _attached(self, x: Tensor, v: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
+        c = self.coordinates
+
+        def residual(t: Tensor) -> Tensor:
+            z = self.phi.grad_conjugate(t) if c.dual else t
+            return total([t if c.dual else self.phi.grad(t), *c.forces(t, z)[1:]]) - v
+
+        with torch.no_grad():
+            z = c.point(x)
+        root = attached(residual, x if c.dual else z, self._inverse(x, tensors))
+        if c.dual:
+            return self.phi.grad_conjugate(root), root
+        return root, v - total([torch.zeros_like(v), *c.forces(root, root)[1:]])
+
+    def _inverse(self, x: Tensor, tensors: list[Tensor]) -> Any:
+        """(∂F/∂x)⁻¹, without derivatives of its own."""
+        n = self.event_ndim
+        event = x.shape[x.ndim - n :]
+        if event.numel() > self.solver.largest:
+            fixed = [x.detach(), *(t.detach() for t in tensors)]
+            return lambda r: LinearSolve.apply(r, *self._handles()[1:], *fixed)
+        with torch.no_grad():
+            system = dense({k: t.detach() for k, t in self.coordinates.curvatures(x.detach()).items()})
+        return lambda r: system.inverse(r.flatten(-n)).unflatten(-1, event)
+
+    def _handles(self) -> tuple[int, ...]:
+        arguments = (self.event_ndim, self.solver.largest, self.phi, *self.terms)
+        if torch.compiler.is_compiling():
+            return tuple(kept_handle(make, *arguments) for make in FAMILIES)
+        if self._family is None:
+            self._family = [make(*arguments) for make in FAMILIES]
+            self.handles = tuple(register(f) for f in self._family)
+        return self.handles
+
+    def explain(self) -> str:
+        c = self.coordinates
+        where = "u = ∇φ(z)" if c.dual else "z" if c.domain == Interval() else f"the chart of {c.domain}"
+        return f"newton: {self.phi.label} + {self.g.label}; damped Newton steps in {where}, Hessian by Cholesky up to {self.solver.largest} entries"
+
+
+def rough(term: Any) -> str:
+    """Why Newton's method does not take the term, or nothing."""
+    if isinstance(term, Scaled):
+        return rough(term.inner)
+    if isinstance(term, Precomposed):
+        why = next(filter(None, map(rough, term.body.terms())), "")
+        return why or ("" if term.body.domain == Interval() else "has a domain in which no chart is known")
+    if not term.event_ndim:
+        smooth = issubclass(term.kind, Smooth) or (issubclass(term.kind, Separable) and term.kind.derivatives is Separable.derivatives)
+        return "" if smooth and term.pieces() is None else "is not smooth"
+    if term.indicator or term.proximable:
+        return "is not smooth, or not said to be: it states a prox"
+    return ""
+
+
+_mirrors: weakref.WeakKeyDictionary[Legendre, NewtonMap] = weakref.WeakKeyDictionary()
+
+
+def mirror_map(phi: Legendre, u: Tensor) -> Tensor:
+    """∇φ*(u) of a φ that couples the entries and states ∇φ or its value alone; NaN where there is none."""
+    if phi not in _mirrors:
+        _mirrors[phi] = NewtonMap(phi, Zero(), Newton())
+    found = _mirrors[phi].solve(u)
+    return torch.where(found.status <= KINK, found.z, torch.nan)

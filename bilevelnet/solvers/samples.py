@@ -1,0 +1,73 @@
+"""Convexity cannot be decided, but it can be refuted: φ(½a + ½b) ≤ ½φ(a) + ½φ(b) at points drawn in the domain."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..legendre import Legendre
+from ..regularizers import Precomposed, Scaled
+from ..values import readable
+
+SCALES = (0.1, 1.0, 4.0)
+_seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
+    """InputError, with two points, where a piece given by its value alone is not convex between points of ``like``'s
+    shape, or its value has not one number an event. Each piece is looked at once, where values can be read.
+
+    ``point``: ℝⁿ → the domain.
+    """
+    fresh = [p for p in map(_core, pieces) if _by_value(p) and p not in _seen]
+    if not fresh or not like.numel() or not readable(like):
+        return
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for piece in fresh:
+            _check_shape(piece, like.shape, piece.value(point(torch.zeros_like(like))).shape)
+            for scale in SCALES:
+                a, b = (
+                    point(scale * torch.randn(like.shape, generator=generator).to(like)) for _ in range(2)
+                )
+                _check_chord(piece, a, b)
+    _seen.update(fresh)
+
+
+def _core(piece: Any) -> Any:
+    """The function inside weights and linear maps, as far as it acts on z itself."""
+    return _core(piece.inner) if isinstance(piece, Scaled) else piece
+
+
+def _by_value(piece: Any) -> bool:
+    if isinstance(piece, Legendre):
+        return type(piece).grad is Legendre.grad
+    return piece.event_ndim > 0 and not isinstance(piece, Precomposed)
+
+
+def _check_shape(piece: Any, points: torch.Size, found: torch.Size) -> None:
+    want = points[: len(points) - piece.event_ndim]
+    if found != want:
+        raise InputError(
+            f"{piece.label}.value gives shape {tuple(found)} for points of shape {tuple(points)}; "
+            f"one number an event is {tuple(want)}: sum over the last {piece.event_ndim} dimensions"
+        )
+
+
+def _check_chord(piece: Any, a: Tensor, b: Tensor) -> None:
+    ends = piece.value(a), piece.value(b)
+    rise = piece.value((a + b) / 2) - (ends[0] + ends[1]) / 2
+    rounding = 64 * torch.finfo(a.dtype).eps ** 0.75 * (1 + ends[0].abs() + ends[1].abs())
+    bad = rise > rounding  # False for NaN and for infinite ends
+    if bool(bad.any()):
+        first = tuple(bad.nonzero()[0].tolist())
+        shown = ", ".join(f"{float(x):.4g}" for x in (ends[0][first], ends[1][first], (ends[0] + ends[1])[first] / 2 + rise[first]))
+        raise InputError(
+            f"{piece.label} is not convex: at two points of sample {first} and halfway between them its value is {shown}; "
+            f"give a convex function (nonnegative weights and convex increasing activations after the first layer of a network)"
+        )
