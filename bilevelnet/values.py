@@ -17,7 +17,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def readable(*tensors: Tensor) -> bool:
-    """Whether the values can be looked at: not under compile, export, tracing, vmap or graph capture."""
+    """Whether the values can be looked at: not under compile, export, tracing, vmap or graph capture, nor on meta."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
         return False
     for t in tensors:
@@ -25,7 +25,7 @@ def readable(*tensors: Tensor) -> bool:
             t = _functorch.get_unwrapped(t)
         if _functorch.is_batchedtensor(t):
             return False
-        if t.is_cuda and torch.cuda.is_current_stream_capturing():
+        if t.is_meta or (t.is_cuda and torch.cuda.is_current_stream_capturing()):
             return False
     return True
 

@@ -33,7 +33,7 @@ class Select:
         # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
         self.snapped = not fixed or not all(self._returns(t) for t, a in levels.items() if math.isfinite(a))
         # Of numbers alone the steps are the same at every call.
-        self.steps = self._steps(torch.zeros(())) if fixed and all(t.constant for t in terms) else None
+        self.steps = self._steps(torch.zeros((), device="cpu")) if fixed and all(t.constant for t in terms) else None
 
     def __call__(self, v: Tensor) -> Tensor:
         if not self.terms:
@@ -79,14 +79,14 @@ class Select:
         on_end = not self.psi.phi.steep and abs(t) != math.inf and t in (domain.lo, domain.hi)
         if (t <= domain.lo or t >= domain.hi) and not on_end:
             return -math.inf if t <= domain.lo else math.inf
-        level = float(self.psi.grad(torch.tensor(t, dtype=torch.float64)))
+        level = float(self.psi.grad(torch.tensor(t, dtype=torch.float64, device="cpu")))
         # The end of a barrier, whose derivative was 0 · ∞ there.
         return level if level == level else -math.inf if t <= domain.inner() else math.inf
 
     def _returns(self, t: Scalar) -> bool:
         # Vectorised and scalar code of one function may round differently: ask both.
         shapes = [(d, n) for d in (torch.float32, torch.float64) for n in (1, 64)]
-        levels = [torch.full((n,), self.levels[t], dtype=d) for d, n in shapes]  # type: ignore[index]
+        levels = [torch.full((n,), self.levels[t], dtype=d, device="cpu") for d, n in shapes]  # type: ignore[index]
         return all(bool((self.psi.inverse(a) == t).all()) for a in levels)
 
     @property

@@ -74,4 +74,4 @@ class Dual(Reference):
         u = phi.grad(z) if u is None else u  # type: ignore[arg-type]
         weight = next(self.linear.parameters(), u)
         with torch.autocast(u.device.type, enabled=False):  # r is the state that the residual carries: float32
-            return self.linear(u.to(weight.dtype))
+            return self.linear(u.to(weight.dtype)).to(u.dtype)

@@ -2,5 +2,7 @@
 
 from .mlp import BregmanMLP
 from .network import BilevelNetwork
+from .resnet import BregmanResNet
+from .resnet_families import Architecture
 
-__all__ = ["BilevelNetwork", "BregmanMLP"]
+__all__ = ["Architecture", "BilevelNetwork", "BregmanMLP", "BregmanResNet"]

@@ -59,7 +59,7 @@ class BregmanMLP(Chain):
             raise InputError(f"the activation is ({phi.label}, {own.label}) and brings its own g: give φ + another g")
         g = own if g is None else g
         if version == "euclidean":
-            phi, g = _euclidean(phi, g)
+            phi, g = euclidean(phi, g)
         layers = []
         for d_in, d_out in pairwise(widths):
             reference: Reference | None = None
@@ -76,7 +76,7 @@ class BregmanMLP(Chain):
         super().__init__(*layers, on_failure=on_failure)
 
 
-def _euclidean(phi: Legendre, g: Regularizer | None) -> tuple[Legendre, Regularizer | None]:
+def euclidean(phi: Legendre, g: Regularizer | None) -> tuple[Legendre, Regularizer | None]:
     """The same ρ with ½‖·‖² for φ: prox^φ_g = prox of φ + g − ½‖·‖²."""
     if type(phi) is Energy and isinstance(phi.scale, float) and phi.scale == 1:
         return phi, g

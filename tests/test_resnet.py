@@ -1,0 +1,332 @@
+"""BregmanResNet: the families, the formula of the block, the dual state, export."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bilevelnet as bln
+from bilevelnet import legendre, models
+from bilevelnet.models import Architecture, BregmanResNet
+from bilevelnet_bench.peers import torch_resnet
+
+BASIC = Architecture((1, 1), width=4, large=False, shortcut="pad", classes=3)
+BOTTLENECK = Architecture((2, 1), width=4, bottleneck=True, groups=2, base_width=32, classes=3)
+BLOCKS = [pytest.param(BASIC, id="basic"), pytest.param(BOTTLENECK, id="bottleneck")]
+# ρ and ρ⁻¹ by hand, with the φ whose mirror map it is.
+Function = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
+    "softplus": (nn.functional.softplus, lambda z: z + torch.log(-torch.expm1(-z))),
+    "sigmoid": (torch.sigmoid, torch.logit),
+    "atan": (torch.atan, torch.tan),
+    "elu": (nn.functional.elu, lambda z: torch.where(z > 0, z, torch.log1p(z.clamp(max=0)))),
+}
+
+# name: (parameters, depths, bottleneck, groups, base width, classes), as He et al. and torchvision count them.
+FAMILIES = {
+    "ResNet20": (269_722, (3, 3, 3), False, 1, 64, 10),
+    "ResNet32": (464_154, (5, 5, 5), False, 1, 64, 10),
+    "ResNet44": (658_586, (7, 7, 7), False, 1, 64, 10),
+    "ResNet56": (853_018, (9, 9, 9), False, 1, 64, 10),
+    "ResNet110": (1_727_962, (18, 18, 18), False, 1, 64, 10),
+    "ResNet18": (11_689_512, (2, 2, 2, 2), False, 1, 64, 1000),
+    "ResNet34": (21_797_672, (3, 4, 6, 3), False, 1, 64, 1000),
+    "ResNet50": (25_557_032, (3, 4, 6, 3), True, 1, 64, 1000),
+    "ResNet101": (44_549_160, (3, 4, 23, 3), True, 1, 64, 1000),
+    "ResNet152": (60_192_808, (3, 8, 36, 3), True, 1, 64, 1000),
+    "ResNeXt50_32x4d": (25_028_904, (3, 4, 6, 3), True, 32, 4, 1000),
+    "ResNeXt101_32x8d": (88_791_336, (3, 4, 23, 3), True, 32, 8, 1000),
+    "WideResNet50_2": (68_883_240, (3, 4, 6, 3), True, 1, 128, 1000),
+    "WideResNet101_2": (126_886_696, (3, 4, 23, 3), True, 1, 128, 1000),
+}
+
+
+def images(n: int = 4, side: int = 8, seed: int = 0) -> Tensor:
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def network(architecture, activation="softplus", seed: int = 0, **settings) -> BregmanResNet:
+    """In eval mode and float64, batch norms with statistics and weights other than 0 and 1."""
+    torch.manual_seed(seed)
+    net = BregmanResNet(architecture, activation, **settings).double().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                nn.init.normal_(tensor, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return net
+
+
+def published_names(depths, bottleneck, groups, base_width, classes) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of the parameters in order, by the rule that the published networks follow."""
+    large = classes == 1000
+    width = 64 if large else 16
+
+    def norm(name: str, channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield f"{name}.weight", (channels,)
+        yield f"{name}.bias", (channels,)
+
+    yield "conv1.weight", (width, 3, 7, 7) if large else (width, 3, 3, 3)
+    yield from norm("bn1", width)
+    channels = width
+    for i, depth in enumerate(depths):
+        c = width * 2**i
+        out = 4 * c if bottleneck else c
+        inner = c * base_width // 64 * groups
+        for k in range(depth):
+            at = f"layer{i + 1}.{k}"
+            if bottleneck:
+                shapes = (inner, channels, 1, 1), (inner, inner // groups, 3, 3), (out, inner, 1, 1)
+            else:
+                shapes = (c, channels, 3, 3), (c, c, 3, 3)
+            for j, shape in enumerate(shapes, 1):
+                yield f"{at}.conv{j}.weight", shape
+                yield from norm(f"{at}.bn{j}", shape[0])
+            if large and k == 0 and (i > 0 or channels != out):
+                yield f"{at}.downsample.0.weight", (out, channels, 1, 1)
+                yield from norm(f"{at}.downsample.1", out)
+            channels = out
+    yield "fc.weight", (classes, channels)
+    yield "fc.bias", (classes,)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("version", ["standard", "bregman"])
+def test_parameters_are_those_of_the_published_networks(name: str, version: str) -> None:
+    count, *rule = FAMILIES[name]
+    with torch.device("meta"):
+        net = BregmanResNet(name, version=version)
+    found = [(n, tuple(p.shape)) for n, p in net.named_parameters()]
+    assert found == list(published_names(*rule))
+    assert sum(p.numel() for p in net.parameters()) == count
+    assert len(net.chain) == 1 + sum(rule[0])
+
+
+@pytest.mark.heavy
+def test_the_network_of_1202_layers() -> None:
+    with torch.device("meta"):
+        net = BregmanResNet(1202)
+    assert [(n, tuple(p.shape)) for n, p in net.named_parameters()] == list(
+        published_names((200, 200, 200), False, 1, 64, 10)
+    )
+    assert sum(p.numel() for p in net.parameters()) == 19_421_274
+
+
+@pytest.mark.parametrize("plain", ["ResNet20", BOTTLENECK], ids=["ResNet20", "bottleneck"])
+def test_the_standard_version_is_the_usual_network_to_the_last_bit(plain) -> None:
+    torch.manual_seed(0)
+    usual = torch_resnet.resnet20()
+    if plain is BOTTLENECK:
+        plain = Architecture((2, 1), width=4, bottleneck=True, classes=3)
+        usual = torch_resnet.ResNet(torch_resnet.Bottleneck, (2, 1), 4, 3, large=True)
+    ours = BregmanResNet(plain, version="standard")
+    assert list(ours.state_dict()) == list(usual.state_dict())
+    ours.load_state_dict(usual.state_dict())
+    x = images(side=16).float()
+    assert torch.equal(ours(x), usual(x))  # in training mode, inplace operations of the usual network included
+    (a, b) = (torch.autograd.grad(net(x).square().sum(), list(net.parameters())) for net in (ours, usual))
+    assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def branch(block: nn.Module, z: Tensor, rho: Function) -> Tensor:
+    """BN_k Conv_k ρ(… BN₁ Conv₁ z), from the names of the modules alone."""
+    z = block.bn1(block.conv1(z))
+    z = block.bn2(block.conv2(rho(z)))
+    return block.bn3(block.conv3(rho(z))) if hasattr(block, "conv3") else z
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("architecture", BLOCKS)
+def test_each_block_is_its_formula(architecture: Architecture, name: str) -> None:
+    """z ← ρ(L ρ⁻¹(z) + Conv₂ ρ(Conv₁ z)), block by block, and from the image to the head on the dual state."""
+    rho, inverse = ACTIVATIONS[name]
+    net, x = network(architecture, name), images(side=16)
+    z = net.maxpool(rho(net.bn1(net.conv1(x))))  # the pooling after ρ, as usually written
+    # Each step of the formula loses what ρ⁻¹ ∘ ρ loses, some 1e-15 relative to 1/ρ'; the states stay below 10.
+    close = {"rtol": 1e-11, "atol": 1e-12}
+    torch.testing.assert_close(net.chain[0](x), z, **close)
+    blocks = [block for i in range(len(architecture.depths)) for block in getattr(net, f"layer{i + 1}")]
+    for layer, block in zip(list(net.chain)[1:], blocks, strict=True):
+        u = inverse(z)
+        want = rho((u if block.downsample is None else block.downsample(u)) + branch(block, z, rho))
+        assert layer.coupling.module is block
+        torch.testing.assert_close(layer(z), want, **close)
+        z = want
+    torch.testing.assert_close(net(x), net.fc(z.mean((-2, -1))), **close)
+
+
+def test_two_steps_a_block() -> None:
+    net, x = network(BASIC, "atan", steps=2), images()
+    v = net.bn1(net.conv1(x))
+    for block in (net.layer1[0], net.layer2[0]):
+        shortcut = v if block.downsample is None else block.downsample(v)
+        v = shortcut + block.bn1(block.conv1(torch.atan(v)))
+        v = v + block.bn2(block.conv2(torch.atan(v)))
+    z, u = net.chain(x, return_dual=True)
+    torch.testing.assert_close(u, v, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(z, torch.atan(v), rtol=1e-13, atol=1e-13)
+    assert len(net.chain) == 5
+
+
+def test_the_shortcut_of_option_a_keeps_every_second_pixel() -> None:
+    u = torch.arange(32.0).reshape(1, 2, 4, 4)
+    got = network(BASIC).layer2[0].downsample(u)
+    assert got.shape == (1, 6, 2, 2)
+    assert torch.equal(got[:, 2:4], u[:, :, ::2, ::2])
+    assert not got[:, [0, 1, 4, 5]].any()
+
+
+@pytest.mark.parametrize("version", ["bregman", "standard"])
+@pytest.mark.parametrize("architecture", BLOCKS)
+def test_every_parameter_gets_a_gradient(architecture: Architecture, version: str) -> None:
+    torch.manual_seed(0)
+    net = BregmanResNet(architecture, "softplus", version).double()  # in training mode
+    net(images(side=16)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
+
+
+def test_standard_with_another_activation() -> None:
+    net, x = network(BASIC, "softplus", version="standard"), images()
+    rho = nn.functional.softplus
+    z = rho(net.bn1(net.conv1(x)))
+    for block in (net.layer1[0], net.layer2[0]):
+        z = rho((z if block.downsample is None else block.downsample(z)) + branch(block, z, rho))
+    torch.testing.assert_close(net.chain(x), z, rtol=1e-13, atol=1e-13)
+
+
+def test_weights_move_between_versions() -> None:
+    standard, net = network(BOTTLENECK, None, version="standard"), network(BOTTLENECK, "softplus", seed=1)
+    net.load_state_dict(standard.state_dict())
+    sharp = network(BOTTLENECK, legendre.Softplus(beta=1e6))
+    sharp.load_state_dict(standard.state_dict())
+    x = images(side=16)
+    assert not torch.allclose(net(x), standard(x))
+    first = [n.chain[0](x) for n in (standard, sharp)]
+    torch.testing.assert_close(*first, rtol=0, atol=1e-6)  # log 2/β = 7e-7 is all that the stems differ by
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["number", "learned"])
+def test_copies_hold_together(learned: bool) -> None:
+    phi = legendre.Softplus(nn.Parameter(torch.tensor(2.0, dtype=torch.float64)) if learned else 2.0)
+    net, x = network(BOTTLENECK, phi), images(side=16)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(other(x), net(x))
+        assert other.chain[1].coupling.module is other.layer1[0]
+        assert other.chain[1].divergence.phi is other.phi
+        nn.init.zeros_(other.layer1[0].bn3.weight)  # what is changed by name is changed in the chain
+        assert not torch.equal(other(x), net(x))
+    assert [n for n in net.state_dict() if "phi" in n] == (["phi.raw_beta"] if learned else [])
+
+
+def test_a_learned_activation_gets_its_gradient() -> None:
+    net = network(BASIC, legendre.Softplus(nn.Parameter(torch.tensor(2.0, dtype=torch.float64))))
+    net(images()).sum().backward()
+    assert bool(net.phi.raw_beta.grad != 0)
+
+
+@pytest.mark.parametrize("version", ["bregman", "standard"])
+def test_one_graph_under_compile(version: str) -> None:
+    torch.compiler.reset()
+    net, x = network(BOTTLENECK, None, version=version), images(side=16)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), net(x), rtol=1e-13, atol=1e-14)
+    parameters = list(net.parameters())
+    a, b = (torch.autograd.grad(f(x).sum(), parameters) for f in (compiled, net))
+    for got, want in zip(a, b, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)  # sums over pixels in another order
+
+
+@pytest.mark.parametrize("architecture", BLOCKS)
+def test_export_and_onnx(architecture: Architecture, tmp_path: Path) -> None:
+    net = network(architecture).float()
+    x = images(side=16).float()
+    want = net(x).detach()
+    torch.testing.assert_close(torch.export.export(net, (x,)).module()(x), want, rtol=1e-6, atol=1e-6)
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(net, (x,), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    # Convolutions of another library in float32, on outputs of size 1: some ulps of their sums.
+    torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", BLOCKS)
+def test_the_dual_state_is_float32_under_autocast_and_in_half_precision(architecture: Architecture) -> None:
+    net, x = network(architecture).float(), images(side=16).float()
+    want = net.chain(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        z, u = net.chain(x, return_dual=True)
+        assert net(x).dtype is torch.bfloat16
+    assert (z.dtype, u.dtype) == (torch.float32, torch.float32)
+    # A is bfloat16: 2^-9 relative to its terms, of size 1 to 4, a few times over.
+    torch.testing.assert_close(z, want, rtol=0.1, atol=0.1)
+    z, u = net.bfloat16().chain(x.bfloat16(), return_dual=True)
+    assert (z.dtype, u.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(z.float(), want, rtol=0.2, atol=0.2)  # and so are the weights
+
+
+@pytest.mark.parametrize("architecture", BLOCKS)
+def test_channels_last_stays(architecture: Architecture) -> None:
+    net, x = network(architecture), images(side=16)
+    want = net.chain(x)
+    got = net.to(memory_format=torch.channels_last).chain(x.to(memory_format=torch.channels_last))
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
+
+
+def test_transforms() -> None:
+    net, x = network(BASIC), images()
+    torch.testing.assert_close(torch.func.vmap(net)(x[:, None])[:, 0], net(x), rtol=1e-12, atol=1e-13)
+    state = {n: 0.5 * p.detach() for n, p in net.named_parameters()}
+    got = torch.func.functional_call(net, state, (x,))
+    assert not torch.equal(got, net(x))
+    net.load_state_dict(state, strict=False)
+    assert torch.equal(got, net(x))
+
+
+def test_a_bad_image_does_not_spoil_the_batch() -> None:
+    x = images()
+    x[1, 0, 2, 2] = torch.nan
+    with pytest.raises(bln.SolveError, match="state"):
+        network(BASIC)(x)
+    net = network(BASIC, on_failure="nan")
+    out = net(x)
+    assert out[1].isnan().all()
+    good = [0, 2, 3]
+    torch.testing.assert_close(out[good], net(x[good]), rtol=1e-12, atol=1e-13)
+    assert net(x[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: BregmanResNet("ResNet19"), "ResNet18"),
+        (lambda: BregmanResNet(20, version="plain"), "standard"),
+        (lambda: BregmanResNet(50, steps=2), "two convolutions"),
+        (lambda: BregmanResNet(20, "burg"), "no activation"),
+        (lambda: BregmanResNet(20, legendre.BallHellinger()), "separable"),
+        (lambda: BregmanResNet(20, "swish"), "unknown activation"),
+        (lambda: network(BASIC)(torch.zeros(3, 8, 8)), "shape"),
+        (lambda: network(BASIC)(torch.zeros(1, 1, 8, 8)), "shape"),
+        (lambda: network(BASIC)(torch.zeros(1, 3, 8, 8)), "convert"),
+        (lambda: network(BASIC)(torch.zeros(1, 3, 8, 8, dtype=torch.int64)), "floating"),
+        (lambda: Architecture((1,), shortcut="none"), "projection"),
+    ],
+)
+def test_misuse_is_named(call, words: str) -> None:
+    with pytest.raises(bln.InputError, match=words):
+        call()
+
+
+def test_names_are_read_loosely() -> None:
+    for name in ("wide_resnet50_2", "WideResNet50_2"):
+        assert models.resnet_families.architecture_of(name).base_width == 128
+    assert models.resnet_families.architecture_of(20) is models.resnet_families.architecture_of("resnet20")
