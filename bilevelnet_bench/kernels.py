@@ -51,11 +51,13 @@ def run(plan: Plan, out: Path, compiled: bool, console: Console) -> None:
 def _chains(plan: Plan, log: Path, compiled: bool) -> Table:
     mode = "compiled" if compiled else "eager"
     title = f"Chain, tanh, against nn.Sequential of Linear and Tanh: {mode}, {torch.get_num_threads()} threads"
-    columns = ("Chain\nµs", "torch\nµs", "fwd + bwd\nratio [quartiles]", "fwd\nratio", "memory\nratio")
+    columns = ("Chain\nµs", "torch\nµs", "fwd + bwd\nratio [quartiles]", "bare\nratio", "fwd\nratio", "memory\nratio")
     table = _table(title, "layers x width, batch", *columns)
+    table.caption = "bare: u + W tanh(u) + b written in torch alone, the least that a residual costs"
     for case in tqdm(plan.chains, desc=f"chains, {mode}", ncols=80, leave=False):
         x = case.points()
-        modules = {"chain": case.chain(), "torch": torch_linear.sequential(case.widths, "tanh")}
+        bare, plain = torch_linear.Residual(case.widths), torch_linear.sequential(case.widths, "tanh")
+        modules = {"chain": case.chain(), "bare": bare, "torch": plain}
         if compiled:
             torch.compiler.reset()
             modules = {name: torch.compile(m, fullgraph=True) for name, m in modules.items()}  # type: ignore[misc]
@@ -70,14 +72,16 @@ def _chains(plan: Plan, log: Path, compiled: bool) -> Table:
             mode=mode,
             seconds=both.times,
             ratio=ratio,
+            bare_ratio=both.ratios["bare"],
             forward_seconds=alone.times,
             forward_ratio=alone.ratios["chain"],
             peak_bytes=memory,
         )
         table.add_row(
             case.name,
-            *(f"{both.times[n].median * 1e6:.0f}" for n in modules),
+            *(f"{both.times[n].median * 1e6:.0f}" for n in ("chain", "torch")),
             f"{ratio.median:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
+            f"{both.ratios['bare'].median:.2f}",
             f"{alone.ratios['chain'].median:.2f}",
             f"{memory['chain'] / memory['torch']:.2f}",
         )

@@ -176,6 +176,14 @@ def test_torch_peer_is_the_standard_network_and_nothing_of_ours():
     assert torch.equal(ours(z), peer(z))
 
 
+def test_bare_residual_is_the_chain():
+    ours, bare = bln.models.BregmanMLP([3, 3, 3], bln.legendre.Tanh()), torch_linear.Residual([3, 3, 3])
+    for layer, linear in zip(ours, bare, strict=True):
+        linear.load_state_dict(layer.coupling.state_dict())
+    z = torch.rand(5, 3) - 0.5
+    assert torch.equal(ours(z), bare(z))
+
+
 def test_inverse_form_is_the_chain_where_nothing_saturates():
     chain = deep.deep_chain(5)
     weights = [(c.weight, c.bias) for c in deep.couplings(chain)]
@@ -281,7 +289,7 @@ def test_demo_writes_its_table_pictures_and_record(tmp_path: Path):
     assert max(map(len, table)) <= 80
     for row in ("spirals: test accuracy", "probe", "Fisher", "argmin again: gradient", "digits", "step"):
         assert any(row in line for line in table), row
-    for name in ("spirals.png", "training.png"):
+    for name in ("demo-spirals.png", "demo-training.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert str(tmp_path / name) in output
     records = _records(tmp_path / "demo.jsonl")
