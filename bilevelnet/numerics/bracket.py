@@ -54,13 +54,13 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         ulps = torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16)
         tight = ~is_open & (width <= ulps)
         active = code == LIMIT
-        # A last Newton step is free; at a jump the value is far above rounding and what the slope gives over some ulp.
-        jump = tight & ~resting & ~(value.abs() <= torch.maximum(16 * slope * ulps, 64 * eps * size))
+        # At a jump the value is far above rounding and what the slope gives over some ulp.
+        rounded = value.isfinite() & (value.abs() <= torch.maximum(16 * slope * ulps, 64 * eps * size))
+        jump = tight & ~resting & ~rounded
         zero_inside = (lo <= 0) & (hi >= 0)
         ended = small | resting | tight
-        last = torch.where(
-            jump, torch.where(zero_inside, 0.0, x), torch.where((newton >= lo) & (newton <= hi), newton, x)
-        )
+        free = (newton >= lo) & (newton <= hi) & _short(moved, x)
+        last = torch.where(jump, torch.where(zero_inside, 0.0, x), torch.where(free, newton, x))
         inside = (newton > lo) & (newton < hi) & (2 * moved <= size_of_step)
         middle = torch.where(
             width <= 0.5 * (1 + lo.abs()), lo + width / 2, torch.sinh((torch.asinh(lo) + torch.asinh(hi)) / 2)
@@ -94,4 +94,12 @@ def newton(f: Function, start: Tensor, first: int, steps: int, tol: float = 0.0)
             if iteration == steps or bool(found.all()):
                 break
         x = step
-    return Found(torch.where(step.isfinite(), step, x), torch.where(found, FOUND, LIMIT).to(torch.int8), iteration)
+    return Found(torch.where(_short(step - x, x), step, x), torch.where(found, FOUND, LIMIT).to(torch.int8), iteration)
+
+
+def _short(step: Tensor, x: Tensor) -> Tensor:
+    """Whether a last Newton step, which costs nothing, moves x by its rounding alone.
+
+    A longer one comes of a value that is all rounding and of a small slope; the function may bend within it.
+    """
+    return step.abs() <= 64 * torch.finfo(x.dtype).eps * x.abs()

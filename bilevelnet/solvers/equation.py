@@ -68,9 +68,16 @@ class Equation:
         value, slope = self.value_and_slope(x, z, u, gain, v)
         return value, slope, lambda: self.size(value, slope, x, z, v)
 
+    def point(self, inner: Any, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u) at x, with a graph."""
+        return inner.point(self.shifted(x, v))
+
+    def fix(self, inner: Any, x: Tensor, v: Tensor) -> None:
+        """Keep what ``point`` takes as fixed at the root x, before derivatives are attached to it."""
+
     def residual_at(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
         """The residual at x, with a graph."""
-        z, u = inner.point(self.shifted(x, v))
+        z, u = self.point(inner, x, v)
         return self.residual(x, kept(z, keep, 0.0), u, v)
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -122,7 +129,7 @@ class Equation:
         endless = INVALID if self.phi.explicit and self.phi.dual_domain == Interval() else UNBOUNDED
         return torch.where(value.isfinite(), INFEASIBLE if self.bounded else endless, endless)
 
-    def near(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None, value: Tensor, size: Tensor) -> Tensor:
+    def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
         """Whether x, where the search saw a jump, is a root: z varies continuously with s, so that a jump is rounding,
         or a search that left the range of floats.
         """

@@ -126,7 +126,7 @@ class Inverse:
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
         with torch.no_grad():
-            z = self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
+            z = self._primal(x)
             jump, convex = self._shape(z, code == JUMP, all(t.numel() == 1 for t in tensors))
         if tracked(w, *tensors):
             z, u = self._found(x, z, jump, code, w)
@@ -136,7 +136,7 @@ class Inverse:
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
-        found = torch.where(convex, found, INVALID)
+        found = torch.where(convex & ~self._overflows(x, code), found, INVALID)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
         if not self.terms and self.phi.dual_domain != Interval():  # on its edge a rounded residual is 0 far out
             status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
@@ -149,6 +149,18 @@ class Inverse:
             self._family = Family(self.phi, *self.terms)
             self.handle = register(self._family)
         return self.handle
+
+    def _overflows(self, x: Tensor, code: Tensor) -> Tensor:
+        """Whether what the search took for a jump is a z beyond the range of floats."""
+        jump = code == JUMP
+        if readable(jump) and not jump.is_cuda and not bool(jump.any()):
+            return jump
+        with torch.no_grad():
+            step = 8 * torch.finfo(x.dtype).eps * x.abs()
+            return jump & ~(self._primal(x - step).isfinite() & self._primal(x + step).isfinite())
+
+    def _primal(self, x: Tensor) -> Tensor:
+        return self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
 
     def _shape(self, z: Tensor, jump: Tensor, scalars: bool) -> tuple[Tensor, Tensor]:
         """(whether z is on a kink, whether φ + h is convex around z), for functions of the user's."""
@@ -225,8 +237,9 @@ def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
 
 
 def _attach(residual: Callable[[Tensor], Tensor], root: Tensor, slope: Tensor, inner: Tensor) -> Tensor:
-    # Where the slope is infinite z does not move; the residual is then taken at an inner point, off 0 · ∞.
-    steady = (slope.isfinite() & root.isfinite()).detach()
+    # Where the slope is infinite z does not move, and where it is 0 it has no derivative; the residual is then taken at
+    # an inner point, off 0 · ∞.
+    steady = (slope.isfinite() & (slope != 0) & root.isfinite()).detach()
     attached = attach(residual, torch.where(steady, root, inner), torch.where(steady, slope, 1.0))
     return torch.where(steady, attached, root.detach())
 
@@ -234,8 +247,8 @@ def _attach(residual: Callable[[Tensor], Tensor], root: Tensor, slope: Tensor, i
 _mirrors: weakref.WeakKeyDictionary[Legendre, Inverse] = weakref.WeakKeyDictionary()
 
 
-def mirror_map(phi: Legendre, u: Tensor) -> Tensor:
-    """∇φ*(u) of a φ that states ∇φ or its value alone."""
+def mirror_map(phi: Legendre, u: Tensor, start: Tensor | None = None) -> Tensor:
+    """∇φ*(u) of a φ that states ∇φ or its value alone, sought from the point ``start`` where it is given."""
     if phi not in _mirrors:
         _mirrors[phi] = Inverse(phi, [])
-    return _mirrors[phi].point(u).z
+    return _mirrors[phi].point(u, None if start is None else (start, u)).z

@@ -13,7 +13,7 @@ from ..maps import Map, Outcome
 from ..numerics.bracket import Evaluation
 from ..regularizers import Box
 from .charts import anchor, chart, inner_point, total, unchart
-from .norm_equations import NormEquation
+from .norm_equations import Norm
 
 
 class Bounds(NamedTuple):
@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
     below: Tensor
 
 
-class LinfEquation(NormEquation):
+class LinfEquation(Norm):
     """λ max|z_i| at z ≠ 0: z is the separable solution clipped to [−s, s], and λ − Σ (v_i − P)₊ − Σ (N − v_i)₊
     increases with s.
 
@@ -138,8 +138,10 @@ class LinfEquation(NormEquation):
         up, down = (total([r, *(t.hessian(z) * moved for t in smooth)]) for r, z in zip(rises, (s, -s), strict=True))
         return self._sum(torch.where(v > at.above, up, 0.0) + torch.where(v < at.below, down, 0.0))
 
-    def near(self, inner: Any, x: Tensor, v: Tensor, keep: Any, value: Tensor, size: Tensor) -> Tensor:
-        return value.isfinite()  # P jumps where a separable term has a kink at s
+    def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
+        # P jumps where a separable term has a kink at s, and where s leaves the range of floats.
+        beyond = self.multiplier(x + 16 * torch.finfo(x.dtype).eps * x.abs(), v)
+        return value.isfinite() & beyond.isfinite()
 
     def missed(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         # P jumps where a separable term has a kink at s: then the value changes sign within some ulp.

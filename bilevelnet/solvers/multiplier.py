@@ -104,11 +104,11 @@ class MultiplierMap(Map):
         if keep is not None or asleep is not None or not inner.whole or bool(code.any()):
             off, status, x, rest = self._without(v, x, code, asleep, finite, keep)
         if tracked(given, *tensors):
+            equation.fix(inner, x, rest)
             x = self._attached(x, off, rest, keep)
-        shifted = equation.shifted(x, rest)
-        z, u = inner.point(shifted)
+        z, u = equation.point(inner, x, rest)
         if equation.bounded:
-            z = z + self._rounding(x, z, u, shifted, rest, keep)
+            z = z + self._rounding(x, z, u, equation.shifted(x, rest), rest, keep)
         s = equation.multiplier(x, rest)
         if asleep is not None:
             z, u, s = self._awake(asleep, z, u, s, finite)
@@ -176,7 +176,7 @@ class MultiplierMap(Map):
         equation, inner = self.split.equation, self.split.inner
         keep = everywhere(keep, v)
         value, _, size = self.split.probe(x, v, keep)
-        lost = (code == NONE) | ((code == JUMP) & ~equation.near(inner, x, v, keep, value, size()))
+        lost = (code == NONE) | ((code == JUMP) & ~equation.near(x, v, value, size()))
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure(value), CONVERGED))
         within = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v))).status
         if asleep is not None:
@@ -225,6 +225,7 @@ class MultiplierMap(Map):
         step = gain * (missed / (a * gain).sum(equation.dim, keepdim=True))
         moved = z + step
         inside = self.split.inner.g.domain.contains(moved) & self.phi.domain.contains(moved)
+        inside = inside & (a * equation.normal(moved, v) >= 0)  # on the same face
         small = missed.abs() <= eps**0.5 * (a * z).abs().sum(equation.dim, keepdim=True)
         return torch.where(inside & small & far & step.isfinite(), step, 0.0).detach()
 

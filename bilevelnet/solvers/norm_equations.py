@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..numerics import norm
 from ..regularizers import L1, Regularizer, SquaredL2, Sum
 from ..regularizers.calculus import Scaled
+from ..values import tracked
 from .equation import Equation
 
 
@@ -72,39 +73,18 @@ class L2BallEquation(L1BallEquation):
         return (norm(v - u, (self.dim,)) / norm(z, (self.dim,))).log()
 
 
-class NormEquation(Equation):
-    """λ₁‖z‖₁ + λ₂‖z‖₂ at z ≠ 0: with s = ‖z‖₂, g gains λ₁|z| + (λ₂/2s) z², and log s − log ‖z(s)‖ increases."""
+class Norm(Equation):
+    """λ₁‖z‖₁ + λ₂ N(z) for a norm N: where 0 solves the problem, no multiplier is needed."""
 
     bounded = False
 
-    def __init__(self, term: Any):
-        super().__init__(term)
-        self.piece: Any = Sum(L1(torch.zeros(())), SquaredL2(torch.zeros(())))
-
     def weights(self, like: Tensor) -> tuple[Any, Any]:
         """(λ₁, λ₂)."""
-        lam1, lam2 = self.constraint._weights()
-        c = self.term.factor.c if isinstance(self.term, Scaled) else 1.0
-        return c * lam1, c * lam2
+        raise NotImplementedError
 
-    def set(self, x: Tensor) -> None:
-        lam1, lam2 = self.weights(x)
-        first, second = self.piece.parts
-        first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=x.dtype, device=x.device)
-        # λ₂/s without a division, whose derivative has s² below it.
-        second._buffers["lam_value"] = lam2 * (-x).exp()
-
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
-        return x - torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
-
-    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
-        return x.abs() + (x - value).abs()
-
-    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        # dz/ds = (λ₂/s²) z dz/dv
-        shrink = self.weights(x)[1] * (-x).exp()
-        return 1 - shrink * self._sum(unit(z, norm(z, (self.dim,))).square() * gain)
+    def _dual_norm(self, gap: Tensor) -> Tensor:
+        """The dual norm of N."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def inactive(self, free: Any, v: Tensor, keep: Tensor) -> Tensor | None:
@@ -127,6 +107,63 @@ class NormEquation(Equation):
     def resting(self, free: Any, v: Tensor) -> tuple[Tensor, Tensor]:
         zero = torch.zeros_like(v)
         return zero, self.phi.grad(zero)
+
+
+class NormEquation(Norm):
+    """λ₁‖z‖₁ + λ₂‖z‖₂ at z ≠ 0: with s = ‖z‖₂, g gains λ₁|z| + (λ₂/2s) z², and log s − log ‖z(s)‖ increases."""
+
+    def __init__(self, term: Any):
+        super().__init__(term)
+        self.piece: Any = Sum(L1(torch.zeros(())), SquaredL2(torch.zeros(())))
+
+    def weights(self, like: Tensor) -> tuple[Any, Any]:
+        """(λ₁, λ₂)."""
+        lam1, lam2 = self.constraint._weights()
+        c = self.term.factor.c if isinstance(self.term, Scaled) else 1.0
+        return c * lam1, c * lam2
+
+    def set(self, x: Tensor) -> None:
+        lam1, lam2 = self.weights(x)
+        first, second = self.piece.parts
+        first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=x.dtype, device=x.device)
+        second._buffers["lam_value"] = lam2 * (-x).exp()
+
+    def fix(self, inner: Any, x: Tensor, v: Tensor) -> None:
+        with torch.no_grad():
+            self.fixed = x.detach(), inner.point(self.shifted(x, v))[0]
+
+    def point(self, inner: Any, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u) with ∇ψ(z) + μ z = v, μ = λ₂/s.
+
+        The derivative of z in μ has the size of z², which may overflow where z does not. So μ is held at μ₀ and what it
+        changes, (λ₂/s − μ₀) z, is taken from v: 0 in value. With z fixed in it z gets its first derivative, and with
+        that z in it the second.
+        """
+        if not tracked(x, v, *self._learned(x)):
+            return inner.point(self.shifted(x, v))
+        root, z = self.fixed
+        shifted = self.shifted(root, v)
+        rate, lam2 = self.piece.parts[1].lam.detach(), self.weights(x)[1]
+        self.piece.parts[1]._buffers["lam_value"] = rate
+        for _ in range(2):
+            moved = lam2 * (z / x.exp()) - rate * z
+            z, u = inner.point(shifted - (moved - moved.detach()))
+        return z, u
+
+    def _learned(self, like: Tensor) -> list[Tensor]:
+        return [w for w in self.weights(like) if isinstance(w, Tensor)]
+
+    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        # ‖z‖ may underflow on the way; a tiny floor keeps the sign.
+        return x - torch.log(norm(z, (self.dim,)).clamp(min=torch.finfo(z.dtype).tiny))
+
+    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return x.abs() + (x - value).abs()
+
+    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
+        # dz/ds = (λ₂/s²) z dz/dv
+        shrink = self.weights(x)[1] * (-x).exp()
+        return 1 - shrink * self._sum(unit(z, norm(z, (self.dim,))).square() * gain)
 
     def _dual_norm(self, gap: Tensor) -> Tensor:
         return norm(gap, (self.dim,))
