@@ -9,13 +9,12 @@ from torch.nn import functional
 from ..chain import Chain
 from ..couplings import Affine
 from ..divergences import Bregman, Zero
-from ..domains import Interval
 from ..errors import InputError
 from ..layer import BilevelLayer
-from ..regularizers import Zero as NoRegularizer
 from ..values import check_floating
 from .activation import Activation as ActivationLike
 from .activation import pair_of
+from .entrywise import check_entrywise
 from .mlp import euclidean
 from .resnet_blocks import Activation, Residual, Subsample
 from .resnet_families import Architecture, architecture_of
@@ -64,12 +63,7 @@ class BregmanResNet(nn.Module):
         phi, g = pair_of(activation or ("softplus" if version == "bregman" else "relu"))
         if version == "standard":
             phi, g = euclidean(phi, g)
-        self.phi, self.g = phi, NoRegularizer() if g is None else g
-        if self.phi.event_ndim or self.g.event_ndim or self.phi.dual_domain != Interval():
-            raise InputError(
-                f"{self.phi.label} + {self.g.label} is no activation of images: it takes a separable φ and g, with ∇φ* "
-                f"defined on all of ℝ"
-            )
+        self.phi, self.g = check_entrywise(phi, g)
         self.rho = Activation(self.phi, self.g)
         self._build(plan, channels, plan.classes if classes is None else classes, on_failure)
         for module in self.modules():
