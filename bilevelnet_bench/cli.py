@@ -1,19 +1,27 @@
-"""bilevelnet-bench: the demo and the timings."""
+"""bilevelnet-bench: the demo, the experiments of the paper, and the timings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
 
+from bilevelnet import InputError
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 Out = Annotated[Path, typer.Option(help="Folder of the pictures and the records (JSON lines).")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small version, to see that it runs; its figures say nothing.")]
 Compiled = Annotated[bool, typer.Option("--compiled", help="Also with torch.compile on both sides (minutes).")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the checkpoints in OUT/checkpoints, to the same numbers.")
+]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 
 
@@ -23,6 +31,69 @@ def demo(out: Out = Path("results"), quick: Quick = False) -> None:
     from . import demo as experiment
 
     experiment.run(experiment.QUICK if quick else experiment.FULL, out, Console())
+
+
+@app.command("spirals")
+def spirals_command(out: Out = Path("results"), quick: Quick = False, resume: Resume = False) -> None:
+    """Two spirals, 3 layers of 2 neurons: Bregman, euclidean and standard, 10 seeds; figures and tables."""
+    from .experiments import spirals
+
+    _experiment(spirals, out, quick, resume)
+
+
+@app.command("depth")
+def depth_command(out: Out = Path("results"), quick: Quick = False, resume: Resume = False) -> None:
+    """Two spirals, 3, 10, 30 and 100 layers of 2 neurons: accuracy against depth, impact against the layer."""
+    from .experiments import depth
+
+    _experiment(depth, out, quick, resume)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="spirals or digits.")] = "spirals",
+    version: Annotated[str, typer.Option(help="bregman, euclidean or standard.")] = "bregman",
+    init: Annotated[str, typer.Option(help="random, zero or identity.")] = "random",
+    layers: Annotated[int, typer.Option(min=1, help="Layers of 2 neurons, of the spirals.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the data, the start and the mini-batches.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs.")] = 200,
+    batch: Annotated[int, typer.Option(help="Points of a mini-batch, over all processes.")] = 16,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-2,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = "sgd",
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
+    schedule: Annotated[str, typer.Option(help="constant, cosine or steps.")] = "constant",
+    milestones: Annotated[str, typer.Option(help="Of steps: epochs after which lr falls tenfold, e.g. 91,136.")] = "",
+    holdout: Annotated[float, typer.Option(help="Share of the training points kept apart to choose by.")] = 0.0,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one.")] = None,
+    out: Out = Path("results"),
+    resume: Resume = False,
+) -> None:
+    """Train one network. Also: torchrun --nproc-per-node 2 -m bilevelnet_bench train ..."""
+    from .experiments import single
+    from .training import Settings
+
+    with _console() as console:
+        try:
+            steps = tuple(int(m) for m in milestones.split(",") if m)
+        except ValueError as failure:
+            raise typer.BadParameter(f"milestones are whole numbers: 91,136, not {milestones}") from failure
+        settings = Settings(
+            epochs, batch, lr, optimizer, momentum, weight_decay, schedule, steps, holdout=holdout, patience=patience
+        )
+        depth = {"layers": layers} if task == "spirals" else {}
+        _exit_if_interrupted(
+            single.run(task, settings, seed, out, resume, console, version=version, init=init, **depth)
+        )
+
+
+@app.command()
+def report(out: Out = Path("results")) -> None:
+    """All results so far as OUT/report.html, pictures included, and as OUT/report.md."""
+    from . import report as page
+
+    with _console() as console:
+        page.run(out, console)
 
 
 @app.command()
@@ -54,3 +125,27 @@ def solvers(
     if not chosen:
         raise typer.BadParameter(f"no case has {only!r} in its name", param_hint="--only")
     timings.run(chosen, out, Console())
+
+
+def _experiment(module: ModuleType, out: Path, quick: bool, resume: bool) -> None:
+    with _console() as console:
+        plan = module.QUICK if quick else module.FULL
+        _exit_if_interrupted(module.run(plan, out, resume, console))
+
+
+@contextmanager
+def _console() -> Iterator[Console]:
+    """Where to print, silent in all processes of torchrun but the first; errors that name their remedy as messages."""
+    from .training import NonFiniteLoss, parallel
+
+    with parallel.session() as first:
+        try:
+            yield Console(quiet=not first)
+        except (InputError, NonFiniteLoss) as failure:
+            typer.echo(f"Error: {failure}", err=True)
+            raise typer.Exit(1) from failure
+
+
+def _exit_if_interrupted(whole: bool) -> None:
+    if not whole:
+        raise typer.Exit(130)  # as a shell reports Ctrl-C

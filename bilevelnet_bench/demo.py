@@ -87,11 +87,11 @@ def run(plan: Plan, out: Path, console: Console) -> None:
         if task.name == "spirals":
             separations = {version: by_layer(network, data) for version, network in first.items()}
             _separation(table, log, separations)
-            pictures.append(figures.spirals(out / "spirals.png", data, first, separations))
+            pictures.append(figures.layers(out / "demo-spirals.png", data, first, separations))
         _argmin(table, log, task, first, data, samples)
         _step(table, log, task, first, data, plan.rounds)
         table.add_section()
-    pictures.append(figures.training(out / "training.png", curves))
+    pictures.append(figures.training(out / "demo-training.png", curves))
     console.print(table)
     console.print(NOTES)
     for path in (*pictures, log):

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
+import bilevelnet as bln
+
 Call = Callable[[], Any]
 Function = Callable[[Tensor], Tensor]
 
@@ -126,6 +128,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "bilevelnet": bln.__version__,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

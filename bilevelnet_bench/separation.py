@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -30,14 +31,20 @@ def probe(x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor) -> f
 
 
 def fisher_ratio(x: Tensor, y: Tensor) -> float:
-    """Σ_c n_c ‖m_c − m‖² / Σ_c Σ_{i∈c} ‖x_i − m_c‖², m_c the mean of class c, m the mean of all."""
+    """Σ_c n_c ‖m_c − m‖² / Σ_c Σ_{i∈c} ‖x_i − m_c‖², m_c the mean of class c, m the mean of all.
+
+    Where the points of each class coincide, ∞; where all points do up to their rounding, 0.
+    """
     between, within, mean = 0.0, 0.0, x.mean(0)
     for c in y.unique():
         points = x[y == c]
         centre = points.mean(0)
         between += len(points) * float((centre - mean).square().sum())
         within += float((points - centre).square().sum())
-    return between / within
+    rounding = len(x) * (4 * torch.finfo(x.dtype).eps * float(x.abs().max())) ** 2
+    if between + within <= rounding:
+        return 0.0
+    return between / within if within else math.inf
 
 
 def by_layer(network: bln.models.BilevelNetwork, data: Data) -> list[Separation]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..chain import Chain
 from ..errors import InputError
+from ..values import at_least_float32
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,5 +35,16 @@ class BilevelNetwork(nn.Module):
         return self.loss(self(z0), target)
 
     def representations(self, z0: Tensor) -> list[Tensor]:
-        """z after every layer, the input first."""
-        return [z0, *(self.chain[: k + 1](z0) for k in range(len(self.chain)))]
+        """z after every layer, the input first: ``chain[:k](z0)`` for every k, in one pass over the chain."""
+        chain: Any = self.chain
+        last = chain(z0)  # checks, and failures by the chain's policy
+        points, phi = [z0], chain[0].problem.phi
+        z, u = (None, at_least_float32(z0)) if chain.space == "dual" else (z0, None)
+        for layer, shared in zip(chain, chain.shares, strict=True):
+            if not shared:
+                z, u = phi.grad_conjugate(u) if z is None else z, None
+            u, z, _ = layer.step(z, u, z0.dtype)
+            phi = layer.problem.phi
+            z = phi.grad_conjugate(u) if z is None else z
+            points.append(z.to(z0.dtype))
+        return [*points[:-1], last]

@@ -24,8 +24,8 @@ def digits(seed: int, test: int = 360) -> Data:
     return Data(z_train, torch.as_tensor(y_train), z_test, torch.as_tensor(y_test))
 
 
-def network(version: str, seed: int) -> bln.models.BilevelNetwork:
+def network(version: str, seed: int, init: str = "random") -> bln.models.BilevelNetwork:
     """64 → 32 → 32 and a linear head. Where widths differ the Bregman reference is L ∇φ(z⁻), L learned."""
     torch.manual_seed(seed)
-    chain = bln.models.BregmanMLP(WIDTHS, bln.legendre.FermiDirac(), version=version)
+    chain = bln.models.BregmanMLP(WIDTHS, "sigmoid", version=version, init=init)
     return bln.models.BilevelNetwork(chain, nn.Linear(WIDTHS[-1], CLASSES))

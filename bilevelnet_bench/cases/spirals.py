@@ -36,8 +36,8 @@ def rescaled(points: Tensor, half_side: float) -> Tensor:
     return (half_side * (2 * unit - 1)).clamp(-half_side, half_side)  # the clamp only undoes rounding at the ends
 
 
-def network(version: str, seed: int, layers: int = 3) -> bln.models.BilevelNetwork:
+def network(version: str, seed: int, layers: int = 3, init: str = "random") -> bln.models.BilevelNetwork:
     """``layers`` layers of 2 neurons with ρ = atan, and a linear head of 2 classes."""
     torch.manual_seed(seed)
-    chain = bln.models.BregmanMLP([2] * (layers + 1), bln.legendre.Atan(), version=version)
+    chain = bln.models.BregmanMLP([2] * (layers + 1), "atan", version=version, init=init)
     return bln.models.BilevelNetwork(chain, nn.Linear(2, 2))

@@ -1,0 +1,1 @@
+"""The two-spiral experiments of the paper, with statistics over seeds and initialisations."""

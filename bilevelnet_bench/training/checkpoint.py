@@ -1,0 +1,41 @@
+"""A checkpoint: a file that is there whole or not at all, and that is read without running code from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bilevelnet import InputError
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write beside ``path``, flush to the disk, and rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
+    """The state in ``path`` (weights_only). InputError where it is none, or its ``expected`` entries are others."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = {name: state[name] for name in expected}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as failure:
+        reason = str(failure).splitlines()[0]
+        raise InputError(f"{path} is no checkpoint of this loop ({reason}): delete it, or do not resume") from failure
+    other = [name for name in expected if found[name] != expected[name]]
+    if other:
+        shown = "; ".join(f"{name} {found[name]}, now {expected[name]}" for name in other)
+        raise InputError(f"{path} is of another training ({shown}): resume with the same, or start without resume")
+    return state

@@ -1,0 +1,61 @@
+"""Several processes, each with its share of every mini-batch: what torchrun starts, or one process alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+
+def world() -> tuple[int, int]:
+    """(rank, size) of the process group, (0, 1) where there is none."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@contextlib.contextmanager
+def session() -> Iterator[bool]:
+    """Join the group that torchrun's environment names, on gloo or, where each process has a GPU, nccl.
+
+    Gives whether this process is the one that writes and prints. Without torchrun it does nothing.
+    """
+    started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized()
+    if started:
+        gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        dist.init_process_group("nccl" if gpus and torch.cuda.is_available() else "gloo")
+    try:
+        yield world()[0] == 0
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def wrap(module: nn.Module) -> nn.Module:
+    """DistributedDataParallel, whose gradient is the mean over the processes; the module itself where it is alone."""
+    return nn.parallel.DistributedDataParallel(module) if world()[1] > 1 else module
+
+
+def share(index: Tensor) -> tuple[Tensor, float]:
+    """This process's part of a mini-batch (…, n) and the weight of its mean: size · part/n.
+
+    The mean over processes of weight · mean(part) is the mean over the batch, also where n is no multiple of the size.
+    A process without a part takes the first point at weight 0.
+    """
+    rank, size = world()
+    part, n = index[..., rank::size], index.shape[-1]
+    return (part, size * part.shape[-1] / n) if part.shape[-1] else (index[..., :1], 0.0)
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a detached number over the processes."""
+    size = world()[1]
+    if size > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= size
+    return value
