@@ -28,10 +28,11 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     """x with f(x) = 0 for f increasing on ℝ, jumps allowed; f as ``Function`` says.
 
     Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
-    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket. A value
-    of ±∞ counts by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or below the rounding of
-    its terms, where Newton no longer moves x, or where the bracket is down to neighbouring floats: there f jumps,
-    and 0 is taken where the bracket holds it. On a GPU the host looks every eighth step.
+    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket. A Newton
+    step far beyond such a step is not taken: where f is almost flat it would leave for 1e300. A value of ±∞ counts
+    by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or below the rounding of its terms, where
+    Newton no longer moves x, or where the bracket is down to neighbouring floats: there f jumps, and 0 is taken where
+    the bracket holds it. On a GPU the host looks every eighth step.
     """
     eps = torch.finfo(start.dtype).eps
     x, best, size_of_step, reach = start, start, torch.full_like(start, torch.inf), 1 + start.abs()
@@ -61,7 +62,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         ended = small | resting | tight
         free = (newton >= lo) & (newton <= hi) & _short(moved, x)
         last = torch.where(jump, torch.where(zero_inside, 0.0, x), torch.where(free, newton, x))
-        inside = (newton > lo) & (newton < hi) & (2 * moved <= size_of_step)
+        inside = (newton > lo) & (newton < hi) & (2 * moved <= size_of_step) & ~(is_open & (moved > 64 * reach))
         middle = torch.where(
             width <= 0.5 * (1 + lo.abs()), lo + width / 2, torch.sinh((torch.asinh(lo) + torch.asinh(hi)) / 2)
         )

@@ -127,7 +127,9 @@ class Inverse:
         x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
         with torch.no_grad():
             z = self._primal(x)
-            jump, convex = self._shape(z, code == JUMP, all(t.numel() == 1 for t in tensors))
+            # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
+            jump = (code == JUMP) & ~self._at_end(z)
+            jump, convex = self._shape(z, jump, all(t.numel() == 1 for t in tensors))
         if tracked(w, *tensors):
             z, u = self._found(x, z, jump, code, w)
         else:
@@ -159,6 +161,11 @@ class Inverse:
             step = 8 * torch.finfo(x.dtype).eps * x.abs()
             return jump & ~(self._primal(x - step).isfinite() & self._primal(x + step).isfinite())
 
+    def _at_end(self, z: Tensor) -> Tensor:
+        lo, hi = self.phi.domain.lo, self.phi.domain.hi
+        near = 8 * torch.finfo(z.dtype).eps * z.abs()
+        return (z - near <= lo) | (z + near >= hi)
+
     def _primal(self, x: Tensor) -> Tensor:
         return self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
 
@@ -184,7 +191,8 @@ class Inverse:
         if not self.terms:
             return w
         u = w - self.slope(root)
-        return torch.where(jump, self.phi.grad(z), u) if not readable(jump) or bool(jump.any()) else u
+        stands = jump | ~u.detach().isfinite()
+        return torch.where(stands, self.phi.grad(z), u) if not readable(stands) or bool(stands.any()) else u
 
     def _found(self, x: Tensor, z: Tensor, jump: Tensor, code: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """(z, u) with derivatives, none where there is no root: there they are taken at an inner point."""
@@ -231,8 +239,8 @@ def _derivatives(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[T
 
 
 def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
-    # ∇φ*(u) must stay where every term is finite.
-    inside = all(t.domain == Interval() or t.domain == phi.domain for t in terms)
+    # ∇φ*(u) must stay where every term is finite; where φ is not steep a term may be, and only z then tells how far.
+    inside = all(t.domain == Interval() or (t.domain == phi.domain and phi.steep) for t in terms)
     return phi.explicit and phi.dual_domain == Interval() and inside
 
 

@@ -58,6 +58,7 @@ class ScalarMap(Map):
         linear += [Box(d.lo, d.hi) for d in ends]
         self.psi = Inverse(phi, smooth, solver.max_iter, solver.tol)
         self.select = Select(self.psi, linear)
+        self.select.snapped = True  # a search returns a knot but to its rounding
 
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
         w = self.select(v)
