@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BilevelLayer",
+    "Certificate",
     "Chain",
     "DomainError",
     "FenchelYoung",
@@ -20,21 +21,36 @@ __all__ = [
     "SolveError",
     "Status",
     "bregman_prox",
+    "certificates",
     "couplings",
     "divergences",
     "domains",
     "fenchel_young",
+    "from_activation",
     "legendre",
     "models",
     "regularizers",
     "solve_prox",
     "solvers",
+    "verify",
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "testing":  # the laws load when they are used
-        import importlib
+# Loaded when used: name, module, and what of it.
+_LATER = {
+    "Certificate": (".certificates", "Certificate"),
+    "certificates": (".certificates", None),
+    "from_activation": (".certificates.activation", "from_activation"),
+    "testing": (".testing", None),
+    "verify": (".certificates", "verify"),
+}
 
-        return importlib.import_module(".testing", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _LATER[name]
+    found = importlib.import_module(module, __name__)
+    return found if attribute is None else getattr(found, attribute)

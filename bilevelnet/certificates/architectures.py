@@ -1,0 +1,2 @@
+def certificate(*a):
+    raise NotImplementedError

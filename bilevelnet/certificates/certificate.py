@@ -1,0 +1,150 @@
+"""What a verification found: one row a comparison, and the certificate of all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: the worst error beside its tolerance, where it was met, and why the tolerance is what it is."""
+
+    compared: str
+    passed: bool
+    error: float
+    tolerance: float
+    where: str
+    reason: str
+    points: int = 0
+
+    @classmethod
+    def of(cls, compared: str, error: Tensor, tolerance: Tensor | float, at: dict[str, Tensor], reason: str) -> Row:
+        """The entry whose error is the largest part of its tolerance. ``at``: tensors of the error's leading shape."""
+        error = error.detach().double()
+        if not error.numel():
+            return cls(compared, False, math.inf, 0.0, "no point was left to compare at", reason)
+        bound = torch.as_tensor(tolerance, dtype=torch.float64).detach().expand(error.shape)
+        ratio = (error / bound.clamp(min=1e-300)).nan_to_num(torch.inf)  # NaN counts as the worst error
+        worst = int(ratio.reshape(-1).argmax())
+        place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), error.shape))
+        where = ", ".join(f"{name} = {_shown(t, place, error.shape)}" for name, t in at.items())
+        passed = bool((error <= bound).all())
+        figures = float(error[place]), float(bound[place])
+        return cls(compared, passed, *figures, where, reason, error.numel())
+
+    @classmethod
+    def failed(cls, compared: str, what: str, reason: str) -> Row:
+        """A comparison that could not be made."""
+        return cls(compared, False, math.inf, 0.0, what, reason)
+
+    @property
+    def verdict(self) -> str:
+        return "holds" if self.passed else "FAILS"
+
+    def under(self, prefix: str) -> Row:
+        """The same row with a name that says of what."""
+        return replace(self, compared=prefix + self.compared)
+
+    def worse(self, other: Row) -> Row:
+        """The one that is nearer to failing, for the points of both."""
+        both = sorted((self, other), key=lambda row: (row.passed, -_part(row)))
+        return replace(both[0], points=self.points + other.points)
+
+
+@dataclass
+class Certificate:
+    """The rows of one layer, chain, pair or block. ``theorem`` says which case of the theorem it is an instance of."""
+
+    subject: str
+    theorem: str
+    rows: list[Row] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def failures(self) -> list[Row]:
+        return [row for row in self.rows if not row.passed]
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Rows under a name that is there already are merged into it."""
+        for row in rows:
+            index = next((i for i, old in enumerate(self.rows) if old.compared == row.compared), None)
+            if index is None:
+                self.rows.append(row)
+            else:
+                self.rows[index] = self.rows[index].worse(row)
+
+    def table(self) -> str:
+        """One line a row within 80 columns, then a counterexample for each that fails."""
+        width = min(max([len(row.compared) for row in self.rows], default=0), WIDTH - 43)
+        lines = [*_wrapped(self.subject), *_wrapped(self.theorem, "  ")]
+        for row in self.rows:
+            name = textwrap.wrap(row.compared, width)
+            figures = f"{row.error:9.1e} ≤ {row.tolerance:7.1e} {row.points:6d} points" if row.points else ""
+            lines.append(f"  {name[0]:{width}} {row.verdict}  {figures}".rstrip())
+            lines += [f"    {rest}" for rest in name[1:]]
+        for row in self.failures:
+            lines += _wrapped(f"counterexample to '{row.compared}': {row.where}")
+            lines += _wrapped(f"error {row.error:.3e}, tolerance {row.tolerance:.3e} ({row.reason})", "  ")
+        lines.append("certified" if self.passed else "NOT certified")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; a number that is not finite becomes its name, which JSON has no number for."""
+        rows = [{name: _plain(value) for name, value in asdict(row).items()} for row in self.rows]
+        return {
+            "subject": self.subject,
+            "theorem": self.theorem,
+            "passed": self.passed,
+            "settings": self.settings,
+            "rows": rows,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict(), ensure_ascii=False, indent=1)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Errors beside their tolerances, logarithmic, as a matplotlib figure; also in a file of that path."""
+        from .figures import errors
+
+        return errors(self, path)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def _part(row: Row) -> float:
+    ratio = row.error / max(row.tolerance, 1e-300)
+    return math.inf if math.isnan(ratio) else ratio
+
+
+def _plain(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ")
+
+
+def _shown(t: Tensor, place: tuple[int, ...], shape: torch.Size) -> str:
+    """The part of t at the place, as far as t has its dimensions: a sample of another width is shown whole."""
+    t = t.detach()
+    t = t[place] if t.shape[: len(shape)] == shape else t[place[0]]
+    if t.numel() == 1:
+        return f"{t.item():.17g}"
+    numbers = t.reshape(-1).tolist()
+    return f"[{', '.join(f'{x:.6g}' for x in numbers[:8])}{', …' if len(numbers) > 8 else ''}]"

@@ -1,0 +1,74 @@
+"""What the theorem says of the map v ↦ z: it solves the inclusion, is monotone and 1/σ-Lipschitz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..legendre import Legendre
+from ..problem import Prox
+from ..regularizers import Regularizer
+from .certificate import Row
+from .entrywise import Entrywise
+from .roots import slope
+
+ULPS = 64 * torch.finfo(torch.float64).eps
+ROUNDING = 1e-12  # of v, as for the values
+NEAR = 1e-12  # of z, beside a kink on which an iterative solver need not land
+
+
+def rows(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Iterator[Row]:
+    """The rows for points z that are said to be prox^φ_g(v), of one batch dimension."""
+    kept = (v.isfinite() & z.isfinite()).flatten(1).all(1)
+    v, z = v[kept], z[kept]
+    yield _residual(phi, g, v, z)
+    prox = Prox(phi, g)
+    dims = prox.dims if prox.event_ndim else ()
+    dv, dz = v.unsqueeze(0) - v.unsqueeze(1), z.unsqueeze(0) - z.unsqueeze(1)
+    scale = v.abs().unsqueeze(0) + v.abs().unsqueeze(1) + 1
+    inner, size_v, size_z, slack = _sum(dv * dz, dims), _norm(dv, dims), _norm(dz, dims), _norm(scale, dims) * ROUNDING
+    rounded = _norm(1 + z.abs().unsqueeze(0) + z.abs().unsqueeze(1), dims) / 100  # 1e-14 of z against v
+    at = {"v, v'": torch.stack(torch.broadcast_tensors(v.unsqueeze(0), v.unsqueeze(1)), 2), "⟨v − v', z − z'⟩": inner}
+    if dims:
+        at = {"⟨v − v', z − z'⟩": inner}
+    reason = "1e-12 of v: rounding"
+    yield Row.of("v ↦ z is monotone", (-inner).clamp(min=0).abs(), slack * (size_z + rounded), at, reason)
+    sigma = torch.as_tensor(phi.strong_convexity, dtype=torch.float64).detach().amin()
+    if sigma > 0:
+        excess = (size_z - size_v / sigma).clamp(min=0)
+        name = f"v ↦ z is 1/σ-Lipschitz, σ = {float(sigma):.4g}"
+        yield Row.of(name, excess, slack / sigma, {"‖z − z'‖": size_z, "‖v − v'‖": size_v}, reason)
+
+
+def _residual(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Row:
+    name = "residual dist(v, ∇φ(z) + ∂g(z))"
+    if phi.event_ndim == 0 and g.event_ndim == 0:
+        reason = "1e-12 of v, at 64 ulp to either side of z: a kink is rounded, an end of the domain too"
+        error = Entrywise([phi, g]).residual(z, v, ULPS * z.abs().clamp(min=1e-150))
+        return Row.of(name, error, 1e-12 * (1 + v.abs()), {"v": v, "z": z}, reason)
+    prox = Prox(phi, g)
+    # u may be lost where z is rounded to the boundary: by how much is told by moving z by some ulp.
+    u = slope(phi.value, z)
+    bent = slope(phi.value, z * (1 - ULPS)) - u
+    reason = "1e-9 of v and z, and by how much ∇φ moves over 64 ulp of z"
+    if g.event_ndim == 0:
+        step = NEAR * (1 + z.abs().flatten(1).amax(1).reshape(-1, *[1] * (z.ndim - 1))).expand_as(z)
+        residual = _flat(Entrywise([g]).residual(z, v - u, step))
+    else:
+        residual = prox.residual(z, u, v).flatten(1).sum(1)
+    tolerance = 1e-9 * (1 + _flat(v) + _flat(z)) + _flat(bent)
+    return Row.of(name, residual, tolerance, {"v": v, "z": z}, reason)
+
+
+def _flat(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def _sum(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    return x.sum(dims) if dims else x
+
+
+def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=dims) if dims else x.abs()
