@@ -10,7 +10,8 @@ from torch import Tensor
 
 class Outcome(NamedTuple):
     """Of one solve. ``status`` broadcasts to the shape of z (event dimensions kept as 1); so does what
-    ``residual()`` gives, of a solver that knows it better than g's own distance does.
+    ``residual()`` gives, of a solver that knows it better than g's own distance does, and ``error_bound()``, of one
+    that has a bound of ‖z − z*‖ of its own (None where φ is not strongly convex).
     """
 
     z: Tensor
@@ -19,6 +20,7 @@ class Outcome(NamedTuple):
     iterations: int | Tensor
     multipliers: dict[str, Tensor]
     residual: Callable[[], Tensor] | None = None
+    error_bound: Callable[[], Tensor | None] | None = None
 
 
 class Map:

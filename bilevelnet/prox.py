@@ -100,17 +100,19 @@ class Bound:
         self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...], init: Solution | Tensor | None = None
     ) -> Solution:
         """The whole Solution, after the policy."""
-        z, u, status, iterations, multipliers, given = self.map.solve(v, self._near(init, v))
+        z, u, status, iterations, multipliers, given, certified = self.map.solve(v, self._near(init, v))
         if isinstance(iterations, Tensor) and readable(iterations):
             iterations = int(iterations)
         with torch.no_grad():
             u_of_z = self.prox.phi.grad(z) if u is None else u
             residual = given() if given is not None else self.prox.residual(z, u_of_z, v)
             residual = torch.linalg.vector_norm(residual, dim=dims) if dims else residual
+            bound = self.prox.error_bound(residual) if certified is None else certified()
+            if certified is not None and bound is not None and dims:
+                bound = torch.linalg.vector_norm(bound, dim=dims)
         broken = (status <= KINK) & z.isnan()
         status = worst(torch.where(broken, INVALID, status), dims)
         z = settle(z, status, dims, self.on_failure, self.subject)
-        bound = self.prox.error_bound(residual)
         status = squeeze(status, dims)
         if bound is not None:  # the bound is that of a feasible point near the solution
             bound = torch.where(status <= KINK, bound, torch.inf)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..legendre import Tsallis
 from ..numerics import project_simplex
-from ..regularizers import Regularizer, Simplex, Sum
+from ..regularizers import CappedSimplex, Regularizer, Simplex, Sum
 from .absorb import Absorbed
 
 
@@ -82,13 +82,13 @@ class EuclideanProx(Move):
 
     def __init__(self, psi: Absorbed, linear: list[Any], coupled: list[Regularizer]):
         self.psi, self.linear, self.term = psi, linear, _single(coupled)
-        if psi.basis != {"linear"} or type(self.term).prox is Regularizer.prox:
+        if psi.basis != {"linear"} or not self.term.proximable:
             raise InputError(f"no closed form is known for {self.term.label} with φ = {psi.phi.label}")
         if linear and not isinstance(getattr(self.term, "inner", self.term), Simplex):
             self.linear, self.term = [], _joined([*linear, self.term])
         _check_linear_on_simplex(self.linear)
         inner = getattr(self.term, "inner", self.term)
-        self.masks = inner.dim if isinstance(inner, Simplex) else None
+        self.masks = inner.dim if isinstance(inner, (Simplex, CappedSimplex)) else None
 
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
         m, v = self.psi.coefficients()["linear"], _minus_slopes(v, self.linear)
@@ -108,7 +108,7 @@ class RadialProx(Move):
         terms = [*linear, *coupled]
         # ‖z‖ is of the event of φ: that of g must be the same, or lie entry by entry in it.
         event = tuple(range(-psi.phi.event_ndim, 0))
-        suits = all(t.homogeneous and (t.event_ndim == 0 or t.dims == event) for t in terms)
+        suits = all(t.homogeneous and t.proximable and (t.event_ndim == 0 or t.dims == event) for t in terms)
         if not psi.phi.radial or not suits or psi.terms:
             what = " + ".join(t.label for t in [*psi.terms, *terms])
             raise InputError(f"no closed form is known for {what} with φ = {psi.phi.label}")

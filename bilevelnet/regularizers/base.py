@@ -75,6 +75,11 @@ class Regularizer(Piece):
         return (self,)
 
     @property
+    def proximable(self) -> bool:
+        """Whether ``prox`` is a formula, and no search over a splitting."""
+        return type(self).prox is not Regularizer.prox
+
+    @property
     def kind(self) -> type[Regularizer]:
         """The class whose formula g has, whatever the weights: the key of the absorb table."""
         return type(self)

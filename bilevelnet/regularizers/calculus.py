@@ -104,6 +104,10 @@ class Sum(Regularizer):
             z = torch.where(w == m * t, torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
 
+    @property
+    def proximable(self) -> bool:
+        return not self.event_ndim or self.composed() is not None
+
     def composed(self) -> Any:
         """The prox as a function of (v, step), where it is the composition of the terms' proxes; else None."""
         from .compose import composed_prox
@@ -181,6 +185,10 @@ class Scaled(Regularizer):
     @property
     def indicator(self) -> bool:  # type: ignore[override]
         return self.inner.indicator
+
+    @property
+    def proximable(self) -> bool:
+        return self.inner.proximable
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
@@ -276,4 +284,7 @@ def solved_prox(g: Regularizer, v: Tensor, step: Scalar = 1.0) -> Tensor:
     from ..prox import bregman_prox  # reaches up
 
     factor = Factor.unchecked(step)
-    return bregman_prox(Energy(), g._each(lambda t: Scaled(t, factor)), v, on_failure="nan")
+    scaled = g._each(lambda t: Scaled(t, factor))
+    # Solvers that ask for this very prox must not be asked for it.
+    solver = "auto" if g.event_ndim else "scalar"
+    return bregman_prox(Energy(), scaled, v, solver, on_failure="nan")

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..domains import Preimage
+from ..domains import Preimage, Reals
 from ..errors import InputError
+from ..numerics import norm
 from ..piece import Piece, Scalar
 from .base import Regularizer
+from .calculus import solved_prox
 
 
 class LinearMap(Piece):
@@ -41,6 +43,22 @@ class LinearMap(Piece):
         """K z."""
         return self.module(z) if self.matrix is None else z @ self.matrix.to(z.dtype).mT
 
+    def linear(self, z: Tensor) -> Tensor:
+        """K z without the constant that a module may add."""
+        return self.image(z) if self.module is None else self.module(z) - self.module(torch.zeros_like(z))
+
+    def adjoint(self, y: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Kᵀ y, of the given shape."""
+        if self.module is None:
+            return y @ self.matrix.to(y.dtype)
+        return torch.func.vjp(self.module, y.new_zeros(shape))[1](y)[0]
+
+    def shape(self, shape: tuple[int, ...], like: Tensor) -> tuple[int, ...]:
+        """The shape of K z for z of the given shape."""
+        if self.module is None:
+            return (*shape[:-1], self.matrix.shape[0])
+        return tuple(self.module(like.new_zeros(shape)).shape)
+
     def off(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
         """How far a rounded K z may be from K z for a z wrong by ``off``: n eps |K||z| + |K| off."""
         eps = torch.finfo(z.dtype).eps
@@ -53,7 +71,8 @@ class Precomposed(Regularizer):
     """g(K z) for a separable g or one term. Where K Kᵀ = c I its prox is v + Kᵀ(prox_{cg}(K v) − K v)/c.
 
     (Combettes & Pesquet, A Douglas-Rachford splitting approach, 2007.)
-    Otherwise it has value, domain and cvxpy expression, and a splitting solver works with g and K apart.
+    Otherwise the splitting solver, which works with g and K apart, finds its prox. Conjugate, for a matrix K with
+    independent rows: g*(x) at the x with Kᵀx = y, ∞ where there is none.
     """
 
     def __init__(self, body: Regularizer, linear: LinearMap):
@@ -71,11 +90,25 @@ class Precomposed(Regularizer):
         return self.linear.event_ndim
 
     @property
+    def homogeneous(self) -> bool:  # type: ignore[override]
+        return self.body.homogeneous and self.linear.module is None  # a module may add a constant
+
+    @property
+    def indicator(self) -> bool:  # type: ignore[override]
+        return self.body.indicator
+
+    @property
+    def proximable(self) -> bool:
+        return self.linear.tight is not None and self.body.proximable
+
+    @property
     def width(self) -> int | None:  # type: ignore[override]
         return None if self.linear.matrix is None else self.linear.matrix.shape[1]
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
+        if self.body.domain == Reals():
+            return Reals()
         return Preimage(self.body.domain, self.linear.image, self.event_ndim, self.linear.off)
 
     def value(self, z: Tensor) -> Tensor:
@@ -86,16 +119,26 @@ class Precomposed(Regularizer):
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         c = self.linear.tight
         if c is None:
-            raise InputError(
-                f"{self.label} has no prox in closed form unless K Kᵀ = c I for a fixed matrix K; "
-                f"it needs a splitting solver, which works with {self.body.label} and K apart"
-            )
+            return solved_prox(self, v, step)
         image, matrix = self.linear.image, self.linear.matrix.to(v.dtype)
         y = image(v)
         p = self.body.prox(y, step * c)
         z = v + (p - y) @ matrix / c
         # Once more for the rounding of a large v, which is no part of the derivative.
         return z + ((p - image(z)) @ matrix / c).detach()
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        matrix = self.linear.matrix
+        rows = 0 if matrix is None else int(torch.linalg.matrix_rank(matrix.detach()))
+        if not rows or rows < len(matrix):
+            raise InputError(f"{self.label} states no conjugate: that takes a matrix K with independent rows")
+        q, upper = torch.linalg.qr(matrix.to(y.dtype).mT)
+        x = torch.linalg.solve_triangular(upper, (y @ q).unsqueeze(-1), upper=True).squeeze(-1)
+        # Rounded, y lies in the range of Kᵀ up to half of its digits.
+        outside = norm(y - y @ q @ q.mT, (-1,)) > torch.finfo(y.dtype).eps ** 0.5 * norm(y, (-1,))
+        value = self.body.conjugate(x)
+        value = value if self.body.event_ndim else value.sum(-1)
+        return torch.where(outside.squeeze(-1), torch.inf, value)
 
     def expression(self, z: Any) -> Any:
         matrix = self.linear.matrix

@@ -67,6 +67,10 @@ class Translated(Regularizer):
         return self.body.indicator
 
     @property
+    def proximable(self) -> bool:
+        return self.body.proximable
+
+    @property
     def domain(self) -> Any:  # type: ignore[override]
         domain, s = self.body.domain, self.offset.s
         if not isinstance(domain, Interval):

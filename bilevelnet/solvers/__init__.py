@@ -6,6 +6,20 @@ from .base import Solver
 from .closed_form import ClosedForm
 from .conic import Conic
 from .multiplier import Multiplier
+from .newton import Newton
 from .scalar import Scalar
+from .splitting import Splitting
 
-__all__ = ["ClosedForm", "Conic", "Map", "Multiplier", "Outcome", "Scalar", "Solver", "bind", "registry"]
+__all__ = [
+    "ClosedForm",
+    "Conic",
+    "Map",
+    "Multiplier",
+    "Newton",
+    "Outcome",
+    "Scalar",
+    "Solver",
+    "Splitting",
+    "bind",
+    "registry",
+]

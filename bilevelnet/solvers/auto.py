@@ -11,10 +11,12 @@ from .base import Solver
 from .closed_form import ClosedForm
 from .conic import Conic
 from .multiplier import Multiplier
+from .newton import Newton
 from .scalar import Scalar
+from .splitting import Splitting
 
-registry: dict[str, type[Solver]] = {s.name: s for s in (ClosedForm, Scalar, Multiplier, Conic)}
-ORDER: tuple[type[Solver], ...] = (ClosedForm, Scalar, Multiplier, Conic)
+registry: dict[str, type[Solver]] = {s.name: s for s in (ClosedForm, Scalar, Multiplier, Newton, Splitting, Conic)}
+ORDER: tuple[type[Solver], ...] = (ClosedForm, Scalar, Multiplier, Newton, Splitting, Conic)
 
 
 def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list[str]]:

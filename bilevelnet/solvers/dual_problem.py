@@ -1,0 +1,193 @@
+"""The dual of φ + Σ g_i(A_i z) − ⟨z, v⟩ as the numerics see it: vectors y of all multipliers, one an event.
+
+With ψ the sum of φ and the terms inside, z = ∇ψ*(v − Σ A_iᵀ y_i) and the dual is min_y ψ*(v − Σ A_iᵀ y_i) + Σ g_i*(y_i).
+Each term is scaled by c_i = 1/(N ‖A_i‖²), y_i = √c_i ỹ_i, so that the curvature in ỹ is at most that of ψ*.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..closed_forms import plan
+from ..domains import Interval
+from ..errors import InputError
+from ..legendre import Legendre, Mahalanobis
+from ..numerics.jacobian import diagonal, symmetric_jacobian
+from ..regularizers import Regularizer, Sum, Zero
+from ..regularizers.lens import Lens
+from .scalar import Scalar
+
+
+class Split:
+    """φ and the terms of g, split into those solved with φ (``inner``: a closed form or the scalar solver) and those
+    that have multipliers (``outer``).
+    """
+
+    def __init__(self, phi: Legendre, *terms: Any):
+        lenses = [Lens(t) for t in terms]
+        for lens in lenses:
+            if (not lens.plain and not lens.body.proximable) or (lens.plain and not lens.term.proximable):
+                raise InputError(f"{lens.body.label} has no Euclidean prox: give it one, or an expression for conic")
+        self.phi = phi
+        self.inner, inside = _inner(phi, [lens.term for lens in lenses if lens.plain], len(lenses))
+        self.inside = [t for t in terms if any(t is i for i in inside)]
+        self.outer = [lens for lens in lenses if not any(lens.term is t for t in inside)]
+        pieces = [phi, *terms]
+        self.event_ndim = max(max(p.event_ndim, *(-d for d in getattr(p, "dims", ())), 0) for p in pieces)
+        self.diagonal = all(p.event_ndim == 0 for p in (phi, *inside))
+
+    def value(self, z: Tensor) -> Tensor:
+        """ψ(z), one number an event."""
+        return sum(self.total(p.value(z), z) for p in (self.phi, *self.inside))  # type: ignore[return-value]
+
+    def total(self, value: Tensor, z: Tensor) -> Tensor:
+        """The sum of ``value`` over what it has of an event of z."""
+        rest = value.ndim - (z.ndim - self.event_ndim)
+        return value.sum(tuple(range(-rest, 0))) if rest else value
+
+
+def _inner(phi: Legendre, plain: list[Any], count: int) -> tuple[Any, list[Any]]:
+    """(the map of ψ, the terms inside it): the separable ones and one more where a closed form takes it; not all."""
+    separable = [t for t in plain if not t.event_ndim]
+    coupled = sorted((t for t in plain if t.event_ndim), key=lambda t: not t.indicator)
+    for inside in [*([*separable, t] for t in coupled), separable, []]:
+        if len(inside) == count and count:
+            continue
+        g: Regularizer = Sum(*inside) if len(inside) > 1 else inside[0] if inside else Zero()
+        try:
+            inner = plan(phi, g)
+            if inner.psi.dual_domain == Interval():
+                return inner, inside
+            refusal = f"φ* of {phi.label} is not finite everywhere; add a squared_l2 to it"
+        except InputError as reason:
+            refusal = str(reason)
+        if not phi.event_ndim and not any(t.event_ndim for t in inside) and phi.dual_domain == Interval():
+            return Scalar().bind(phi, g), inside
+    raise InputError(refusal)
+
+
+def vectors(x: Tensor, batch: int) -> Tensor:
+    """x with what lies behind its first ``batch`` dimensions in one."""
+    return x.reshape(*x.shape[:batch], math.prod(x.shape[batch:]))
+
+
+class Dual:
+    """The dual at v, for ``numerics.splitting``; see ``Composite`` there."""
+
+    def __init__(self, split: Split, v: Tensor):
+        self.split, self.v = split, v
+        self.batch, event = v.shape[: v.ndim - split.event_ndim], v.shape[v.ndim - split.event_ndim :]
+        self.event = tuple(event)
+        self.matrices = [lens.matrix(self.event, v) for lens in split.outer]
+        one = v.new_ones((*[1] * len(self.batch), *event))
+        self.shapes = [lens.image(one).shape[len(self.batch) :] for lens in split.outer]
+        self.sizes = [s.numel() for s in self.shapes]
+        n = len(split.outer)
+        norms = [1.0 if m is None else float(torch.linalg.matrix_norm(m, 2)) for m in self.matrices]
+        self.roots = [1 / (math.sqrt(n) * (k or 1.0)) for k in norms]
+        self.rows = self._rows()
+        self.fixed = self._fixed()
+        self.scale = torch.linalg.vector_norm(vectors(v, len(self.batch)), dim=-1, keepdim=True)
+        sigma = torch.as_tensor(split.phi.strong_convexity, dtype=v.dtype, device=v.device).detach()
+        self.sigma, self.steady = sigma, bool((sigma > 0).all())
+
+    def _rows(self) -> Tensor:
+        """The scaled maps, one below the other: (M, n)."""
+        eye = torch.eye(math.prod(self.event), dtype=self.v.dtype, device=self.v.device)
+        return torch.cat([r * (eye if m is None else m) for r, m in zip(self.roots, self.matrices, strict=True)])
+
+    def _fixed(self) -> Tensor | None:
+        """Σ A ∇²ψ* Aᵀ where it is the same everywhere."""
+        phi = self.split.phi
+        if not isinstance(phi, Mahalanobis) or self.split.inside or phi.Q.ndim > 2:
+            return None
+        return self.rows @ phi.grad_conjugate(self.rows).mT
+
+    def point(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z, w = v − Σ A_iᵀ y_i and ‖w‖."""
+        w = self.v - (y @ self.rows).reshape(self.v.shape)
+        return self.split.inner.point(w)[0], w, torch.linalg.vector_norm(vectors(w, len(self.batch)), dim=-1)
+
+    def smooth(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z, w, size = self.point(y)
+        h = self.split.total(w * z, z) - self.split.value(z)
+        return h.unsqueeze(-1), self.image(z), size.unsqueeze(-1)
+
+    def image(self, z: Tensor) -> Tensor:
+        """The scaled A_i z, one behind the other."""
+        batch = len(self.batch)
+        scaled = zip(self.roots, self.split.outer, strict=True)
+        return torch.cat([r * vectors(lens.image(z), batch) for r, lens in scaled], -1)
+
+    def _parts(self, x: Tensor, step: Tensor) -> list[tuple[Any, Tensor, Tensor]]:
+        """(body, argument, step) of the prox of each term."""
+        parts = []
+        for lens, r, shape, part in zip(
+            self.split.outer, self.roots, self.shapes, x.split(self.sizes, -1), strict=True
+        ):
+            own = (step * r).reshape(*self.batch, *[1] * len(shape))
+            parts.append((lens.body, part.reshape(*self.batch, *shape) / own, 1 / (own * r)))
+        return parts
+
+    def prox(self, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        found, values = [], x.new_zeros(self.batch)
+        for (body, at, s), r in zip(self._parts(x, step), self.roots, strict=True):
+            p = body.prox(at, s)
+            found.append(r * vectors(p, len(self.batch)))
+            values = values + vectors(body.value(p), len(self.batch)).sum(-1)
+        return torch.cat(found, -1), values.unsqueeze(-1)
+
+    def direction(self, curvature: Tensor, x: Tensor, step: Tensor, r: Tensor, shift: Tensor) -> Tensor:
+        return -torch.linalg.solve_ex(self.system(curvature, x, step, shift), r.unsqueeze(-1))[0].squeeze(-1)
+
+    def system(self, curvature: Tensor, x: Tensor, step: Tensor, shift: Tensor) -> Tensor:
+        """E + (I − E)(γ A ∇²ψ* Aᵀ + shift), E the derivative of γ p in x."""
+        kept = self._prox_jacobian(x, step)
+        scaled = curvature * step.unsqueeze(-1) + torch.diag_embed(shift.expand(x.shape))
+        return kept + scaled - kept @ scaled
+
+    def _prox_jacobian(self, x: Tensor, step: Tensor) -> Tensor:
+        total, begin = x.new_zeros(*x.shape, x.shape[-1]), 0
+        for (body, at, s), size in zip(self._parts(x, step), self.sizes, strict=True):
+            end = begin + size
+            if body.event_ndim:
+                block = symmetric_jacobian(lambda t: body.prox(t, s), at, at.ndim - len(self.batch))  # noqa: B023
+                total[..., begin:end, begin:end] = block
+            else:
+                slope = vectors(diagonal(lambda t: body.prox(t, s), at), len(self.batch))  # noqa: B023
+                total[..., begin:end, begin:end] = torch.diag_embed(slope)
+            begin = end
+        return total
+
+    def curvature(self, y: Tensor) -> Tensor:
+        if self.fixed is not None:
+            return self.fixed
+        w = self.point(y)[1]
+        if self.split.diagonal:
+            gain = vectors(self.split.inner.gain(w)[2], len(self.batch)).unsqueeze(-2)
+            return (self.rows * gain) @ self.rows.mT
+        gain = symmetric_jacobian(lambda t: self.split.inner.point(t)[0], w, self.split.event_ndim)
+        return self.rows @ gain @ self.rows.mT
+
+    def first_step(self, y: Tensor) -> Tensor:
+        """γ ≤ 1/L, L the largest curvature at y, or everywhere where φ is strongly convex."""
+        known = self.sigma
+        if not self.steady:
+            known = 1 / torch.linalg.matrix_norm(self.curvature(y)).clamp(torch.finfo(y.dtype).tiny ** 0.5)
+        return known.broadcast_to(self.batch).unsqueeze(-1).clone()
+
+    def infeasible(self, e: Tensor) -> Tensor:
+        """Whether e separates the image of dom ψ from the domains of the g_i: sup ⟨e, p⟩ < inf ⟨e, A z⟩.
+
+        Both ends are those of projections of points far out along e and −Aᵀe.
+        """
+        e = e / torch.linalg.vector_norm(e, dim=-1, keepdim=True).clamp(min=torch.finfo(e.dtype).tiny)
+        far = torch.full_like(e[..., :1], torch.finfo(e.dtype).eps ** -0.4)
+        p = self.prox(far * e, torch.ones_like(far))[0]
+        z = self.split.inner.point(-(far * e @ self.rows).reshape(self.v.shape))[0]
+        gap = (e * (self.image(z) - p)).sum(-1, keepdim=True)
+        return gap > torch.finfo(e.dtype).eps ** 0.4

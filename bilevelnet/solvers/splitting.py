@@ -1,0 +1,171 @@
+"""The splitting solver: φ + Σ g_i(A_i z) from the proxes of the g_i."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..legendre import Legendre
+from ..maps import Map, Outcome
+from ..numerics.bracket import LIMIT, NONE
+from ..numerics.dual_search import DualPoint, Sizes, dual_search, register_dual
+from ..numerics.splitting import minimise
+from ..regularizers import Regularizer
+from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, worst
+from ..values import tracked
+from .base import Solver
+from .certificate import Certificate, Term
+from .dual_problem import Dual, Split, vectors
+from .twin import Twin, kept_handle, tensors_of
+
+
+class Splitting(Solver):
+    """argmin φ(z) + Σ g_i(A_i z) − ⟨z, v⟩ over the multipliers y_i ∈ ∂g_i(A_i z): a forward-backward step on the dual,
+    made fast by semismooth Newton steps and global by its envelope; derivatives by attached Newton steps.
+
+    ``tol``: on the change of y by one step, relative to its terms, 0 for their rounding. ``max_iter`` counts Newton
+    steps.
+    """
+
+    name = "splitting"
+
+    def __init__(self, tol: float = 0.0, max_iter: int = 200):
+        if not tol >= 0 or max_iter < 1:
+            raise InputError(f"splitting: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
+        self.tol, self.max_iter = tol, max_iter
+
+    def bind(self, phi: Legendre, g: Regularizer) -> SplittingMap:
+        return SplittingMap(phi, g, self)
+
+
+class Family:
+    """The search on a twin of φ and the terms: what the operator evaluates."""
+
+    def __init__(self, phi: Legendre, *terms: Any):
+        self.twin = Twin([phi, *terms])
+        self.split = Split(*self.twin.pieces)
+
+    def search(
+        self, v: Tensor, start: Tensor | None, tensors: list[Tensor], sizes: Sizes, max_iter: int, tol: float
+    ) -> DualPoint:
+        """``start``: Σ A_iᵀ y_i near the solution."""
+        self.twin.load(tensors)
+        dual = Dual(self.split, v)
+        y = v.new_zeros(*dual.batch, sizes.width)
+        if start is not None:
+            flat = vectors(start, len(dual.batch))
+            y = torch.linalg.lstsq(dual.rows.mT, flat.reshape(-1, flat.shape[-1]).mT).solution.mT.reshape(y.shape)
+        found = minimise(dual, y, dual.first_step(y), max_iter, tol, lambda at: dual.infeasible(at.image - at.prox))
+        roots = torch.cat([v.new_full((n,), r) for n, r in zip(dual.sizes, dual.roots, strict=True)])
+        steps = found.step * v.new_tensor(dual.roots) ** 2
+        inverse = _inverse(dual, found.y, found.step) if sizes.inverse else v.new_empty(*dual.batch, 0, 0)
+        inverse = inverse * roots.unsqueeze(-1) / roots if sizes.inverse else inverse
+        return DualPoint(found.y * roots, steps, inverse, found.code, torch.tensor(found.iterations))
+
+
+def _inverse(dual: Dual, y: Tensor, step: Tensor) -> Tensor:
+    """The inverse Jacobian of the fixed point; along multipliers that are not unique, a large one, which A undoes.
+
+    (H + μD)⁻¹ with μ half of the digits, and a Newton-Schulz step that squares the μ/λ by which it is off.
+    """
+    curvature, x = dual.curvature(y), y + step * dual.smooth(y)[1]
+    exact, shifted = (
+        dual.system(curvature, x, step, torch.full_like(step, m)) for m in (0.0, torch.finfo(y.dtype).eps ** 0.5)
+    )
+    inverse = torch.linalg.inv_ex(shifted)[0]
+    return 2 * inverse - inverse @ exact @ inverse
+
+
+class SplittingMap(Map):
+    name = "splitting"
+
+    def __init__(self, phi: Legendre, g: Regularizer, solver: Splitting):
+        self.phi, self.g, self.solver = phi, g, solver
+        self.terms = list(g.terms())
+        self.split = Split(phi, *self.terms)
+        self._family: Family | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
+
+    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+        split, n = self.split, self.split.event_ndim
+        if v.ndim < n:
+            raise InputError(f"v has {v.ndim} dimensions; {self.g.label} with {self.phi.label} acts on {n}")
+        dims = tuple(range(-n, 0))
+        good = v.detach().isfinite().all(dims, keepdim=True) if n else v.detach().isfinite()
+        v = torch.where(good, v, 0.0)
+        tensors = tensors_of([self.phi, *self.terms])
+        widths = [math.prod(lens.shapes(v)[-1][v.ndim - n :]) for lens in split.outer]
+        graph = tracked(v, *tensors)
+        sizes = Sizes(n, sum(widths), len(widths), graph)
+        start = None if init is None else v - init[1]
+        found = dual_search(v, start, tensors, self._handle(), sizes, self.solver.max_iter, self.solver.tol)
+        y = self._attached(found, v, widths) if graph else found.y
+        z, u = split.inner.point(self._shifted(y, v, widths))
+        certificate = self._certificate(y, z, found.steps, v, widths)
+        z = z + certificate.snap()
+        keep = (...,) + (None,) * n
+        code = found.code[keep]
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, INFEASIBLE, CONVERGED))
+        status = torch.where(good, torch.maximum(status, self._inner_status(y, v, widths)), INVALID)
+        known = certificate.multipliers, certificate.residual, certificate.error_bound
+        return Outcome(z, u, status, found.iterations, *known)
+
+    def _shifted(self, y: Tensor, v: Tensor, widths: list[int]) -> Tensor:
+        """v − Σ A_iᵀ y_i."""
+        for lens, part in zip(self.split.outer, y.split(widths, -1), strict=True):
+            v = v - lens.adjoint(part.reshape(lens.shapes(v)[-1]), v)
+        return v
+
+    def _terms(self, y: Tensor, z: Tensor, steps: Tensor, widths: list[int]) -> list[Term]:
+        """What the prox of each term makes of (y_i, A_i z)."""
+        terms = []
+        for k, (lens, part) in enumerate(zip(self.split.outer, y.split(widths, -1), strict=True)):
+            image = lens.image(z)
+            s = steps[..., k].reshape(*steps.shape[:-1], *[1] * (image.ndim - steps.ndim + 1))
+            part = part.reshape(image.shape)
+            terms.append(Term(lens, part, s, image, lens.body.prox(part / s + image, 1 / s)))
+        return terms
+
+    def _fixed_point(self, y: Tensor, steps: Tensor, v: Tensor, widths: list[int]) -> Tensor:
+        """y_i − prox of s_i g_i* at y_i + s_i A_i z, which is s_i(p_i − A_i z): 0 at the solution."""
+        z = self.split.inner.point(self._shifted(y, v, widths))[0]
+        return torch.cat([vectors(t.residual, y.ndim - 1) for t in self._terms(y, z, steps, widths)], -1)
+
+    def _certificate(self, y: Tensor, z: Tensor, steps: Tensor, v: Tensor, widths: list[int]) -> Certificate:
+        with torch.no_grad():
+            terms = self._terms(y, z, steps, widths)
+            return Certificate(self.split, terms, z, self._shifted(y, v, widths))
+
+    def _inner_status(self, y: Tensor, v: Tensor, widths: list[int]) -> Tensor:
+        if self.split.inner.whole:
+            return torch.zeros((), dtype=torch.int8, device=v.device)
+        with torch.no_grad():
+            status = self.split.inner.solve(self._shifted(y, v, widths).detach()).status
+            return worst(status.broadcast_to(v.shape), tuple(range(-self.split.event_ndim, 0)))
+
+    def _attached(self, found: DualPoint, v: Tensor, widths: list[int]) -> Tensor:
+        """y with its derivatives: two Newton steps with the Jacobian held fixed (see ``attach``)."""
+        y = found.y
+        for _ in range(2):
+            r = self._fixed_point(y, found.steps, v, widths)
+            y = y - (found.inverse @ (r - r.detach()).unsqueeze(-1)).squeeze(-1)
+        return y
+
+    def _handle(self) -> int:
+        if torch.compiler.is_compiling():
+            return kept_handle(Family, self.phi, *self.terms)
+        if self._family is None:
+            self._family = Family(self.phi, *self.terms)
+            self.handle = register_dual(self._family)
+        return self.handle
+
+    def explain(self) -> str:
+        inside = " + ".join([self.phi.label, *(t.label for t in self.split.inside)])
+        outside = ", ".join(lens.term.label for lens in self.split.outer)
+        return f"splitting: multipliers for {outside}; {inside} inside by {self.split.inner.name}"
