@@ -5,6 +5,7 @@
 from typing import Any
 
 from ..piece import build, registry_of
+from .activation import ActivationPotential
 from .atan import Atan
 from .ball import BallHellinger, BallLogBarrier
 from .base import Legendre, Separable

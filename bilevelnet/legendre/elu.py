@@ -33,8 +33,8 @@ class Elu(Separable):
 
     def value(self, z: Tensor) -> Tensor:
         t = _negative(z) / self.alpha
-        inner = torch.where(t == -1, -0.5, t)  # at the end of the domain the two logarithms are infinite, their sum 1
-        below = torch.where(t == -1, 1.0, inner * inner.log1p() + log1p_minus(inner))
+        near = torch.where(t < -0.5, -0.5, t)  # there the two logarithms meet at the end of the domain, infinite
+        below = torch.where(t < -0.5, -torch.special.entr(1 + t) - t, near * near.log1p() + log1p_minus(near))
         return torch.where(z > 0, z**2 / 2, self.alpha * below)
 
     def grad(self, z: Tensor) -> Tensor:

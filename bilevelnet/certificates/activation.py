@@ -1,0 +1,102 @@
+"""From an activation to the pair (φ, g) of which it is the proximal map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import InputError
+from ..legendre import Elu, Energy, LeakyRelu, Legendre
+from ..legendre.activation import as_double, name_of
+from ..models.activation import MODULES
+from ..regularizers import Box, Excess, Nonneg, Regularizer, Zero
+from .activation_pieces import recovered
+from .activation_profile import Activation, profile
+from .activation_vectors import VECTORS, check_vector_map, is_entrywise
+
+Pair = tuple[Legendre, Regularizer]
+SPLITS = ("bregman", "euclidean")
+
+
+def from_activation(activation: Activation, split: str = "bregman") -> Pair:
+    """(φ, g) with prox^φ_g = ρ, the activation: a torch.nn module or any callable on tensors, entry by entry.
+
+    ``split="bregman"``: as much as can be in φ. A strictly increasing ρ has g = 0 and φ = (∫ρ)*; a flat part of ρ is a
+    kink of g, an end at which ρ stays a constraint. ``split="euclidean"``: φ = ½‖·‖², for a 1-Lipschitz ρ. Modules of
+    torch.nn whose φ is known give pieces of the catalogue, Softmax, RMSNorm and LayerNorm (without gain) too; every
+    other callable an ``ActivationPotential``, which the solvers know by its value and not by ρ. Parameters count as
+    they are now; an RMSNorm without ε has that of the default dtype.
+
+    Raises NotProximal, an InputError with two points and their values, for a ρ that decreases or jumps, of slope
+    above 1 in the Euclidean split, or on vectors, with a Jacobian that is not symmetric positive semidefinite. What
+    is sampled is told in ``activation_profile.profile``.
+    """
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    if isinstance(activation, type) or not callable(activation):
+        raise InputError(
+            f"from_activation takes an instance or a function, e.g. torch.nn.Softplus(), not {activation!r}"
+        )
+    nonexpansive = split == "euclidean"
+    if type(activation) in VECTORS:
+        return VECTORS[type(activation)](activation, nonexpansive)
+    name = name_of(activation)
+    scalars = _channels(activation)
+    if not scalars:
+        rho = as_double(activation)
+        if not is_entrywise(rho):
+            check_vector_map(rho, name, nonexpansive)
+            raise InputError(
+                f"{name} couples entries; its Jacobian is symmetric positive semidefinite where sampled, but its "
+                f"φ is not in the catalogue: state it as a Legendre function with event_ndim = 1"
+            )
+        scalars = [rho]
+    profiles = [profile(rho, name, nonexpansive) for rho in scalars]
+    make = KNOWN.get(type(activation))
+    if make is None:
+        return recovered(activation, profiles[0], nonexpansive)
+    phi, g = make(activation)
+    g = Zero() if g is None else g
+    if not nonexpansive or (type(phi) is Energy and phi.scale == 1.0):
+        return phi, g
+    return Energy(), Excess(phi) if type(g) is Zero else Excess(phi) + g
+
+
+def _channels(activation: Activation) -> list[Activation]:
+    """The scalar functions of a PReLU with a weight for each channel, which broadcasts with the last dimension."""
+    if not isinstance(activation, nn.PReLU):
+        return []
+    return [_leaky(w) for w in activation.weight.detach().double().unique().tolist()]
+
+
+def _leaky(slope: float) -> Activation:
+    def leaky_relu(v: Tensor) -> Tensor:
+        return functional.leaky_relu(v, slope)
+
+    return leaky_relu
+
+
+def _of_slope(slope: float | Tensor) -> tuple[Legendre, Regularizer | None]:
+    if isinstance(slope, float) and slope == 0:
+        return Energy(), Nonneg()
+    return LeakyRelu(slope), None
+
+
+def _prelu(m: nn.PReLU) -> tuple[Legendre, Regularizer | None]:
+    weight = m.weight.detach()
+    return _of_slope(float(weight) if weight.numel() == 1 else weight.clone())
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+KNOWN: dict[type, Callable[[Any], tuple[Legendre, Regularizer | None]]] = {
+    **MODULES,
+    nn.CELU: lambda m: (m.alpha**2 * Elu().affine(scale=m.alpha), None),
+    nn.Hardsigmoid: lambda m: (Energy(6.0).affine(shift=0.5), Box(0.0, 1.0)),
+    nn.LeakyReLU: lambda m: _of_slope(float(m.negative_slope)),
+    nn.PReLU: _prelu,
+    nn.SELU: lambda m: (SELU_SCALE * Elu(SELU_ALPHA).affine(scale=SELU_SCALE), None),
+}

@@ -1,0 +1,99 @@
+"""The Legendre function of an activation that is given as a callable."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..domains import Interval
+from ..numerics.antiderivative import Panels, antiderivative, nearby, panels
+from ..numerics.derivative import derivative
+from .base import Separable
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class ActivationPotential(Separable):
+    """φ = (∫ρ)* for a strictly increasing, continuous ρ: ℝ → (lo, hi), entry by entry.
+
+    φ(z) = ⟨u, z⟩ − ∫₀^u ρ at u = ∇φ(z) = ρ⁻¹(z), by root search and quadrature; φ'' = 1/ρ'(u). ``activation`` is ρ, a
+    function or a module of any dtype that its argument has; ``sigma`` is σ where it is known: 1 for a 1-Lipschitz ρ.
+    ∇φ* is left to the solvers, who know φ by its value: that prox^φ_0(v) = ρ(v) is then a result, and no definition.
+    """
+
+    def __init__(self, activation: Activation, lo: float = -math.inf, hi: float = math.inf, sigma: float = 0.0):
+        super().__init__()
+        self.lo, self.hi, self.sigma = lo, hi, sigma
+        self.dual = Antiderivative(activation)
+
+    @property
+    def label(self) -> str:
+        return f"potential of {name_of(self.dual.activation)}"
+
+    @property
+    def domain(self) -> Interval:  # type: ignore[override]
+        return Interval(self.lo, self.hi, closed=(False, False))
+
+    def value(self, z: Tensor) -> Tensor:
+        u = self.grad(z)
+        return u * z - self.dual.value(u)
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.dual.grad_conjugate(z)
+
+    def hessian(self, z: Tensor) -> Tensor:
+        return 1 / self.dual.hessian(self.grad(z))
+
+    def conjugate(self, u: Tensor) -> Tensor:
+        return self.dual.value(u)
+
+    @property
+    def strong_convexity(self) -> float:
+        return self.sigma
+
+
+class Antiderivative(Separable):
+    """φ*(u) = ∫₀^u ρ, a Legendre function itself, whose inverse gradient is derived by the root search."""
+
+    def __init__(self, activation: Activation):
+        super().__init__()
+        self.activation = activation
+        self.table: Panels = panels(as_double(activation))
+
+    def value(self, u: Tensor) -> Tensor:
+        return antiderivative(self.activation, self.table, u)
+
+    def grad(self, u: Tensor) -> Tensor:
+        return self.activation(u)
+
+    def grad_conjugate(self, z: Tensor) -> Tensor:
+        from ..solvers.inverse import mirror_map  # reaches up: the search and its derivative are a solver's
+
+        return mirror_map(self, z, nearby(self.table, z))
+
+    @property
+    def explicit(self) -> bool:
+        return False
+
+    def hessian(self, u: Tensor) -> Tensor:
+        return derivative(self.activation, u)
+
+
+def as_double(activation: Activation) -> Activation:
+    """The activation for float64 arguments, without a graph: of a module a copy in eval mode."""
+    f = copy.deepcopy(activation).double().eval() if isinstance(activation, nn.Module) else activation
+
+    def rho(v: Tensor) -> Tensor:
+        with torch.no_grad():
+            return f(v)
+
+    return rho
+
+
+def name_of(activation: Activation) -> str:
+    """What to call it in messages."""
+    return getattr(activation, "__name__", type(activation).__name__)
