@@ -69,6 +69,7 @@ class Truth:
     z: Tensor
     spread: Tensor
     slopes: list[Slope]
+    joint: bool = False  # whether samples of the batch are not told apart
 
 
 def truth(
@@ -136,7 +137,7 @@ def _gradient(
     noise = truth.spread / (1e3 * STEP)  # 1e-15 of rounding, over the step
     slack = torch.where(slope.smooth, w.abs() * (1e-7 * slope.fine.abs() + slope.gap + noise), 0.0)
     at = {}
-    if slope.name is None:  # one number a sample; a weight belongs to all of them
+    if slope.name is None and not truth.joint:  # one number a sample; a weight belongs to all of them
         got, want, slack = (t.flatten(1).sum(1) for t in (got, want, slack))
         at = {symbol: truth.x}
     else:

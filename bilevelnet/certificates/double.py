@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .norms import pin_eps
+
 
 @contextmanager
 def in_double(module: nn.Module, neural: Any = None) -> Iterator[Any]:
@@ -19,9 +21,12 @@ def in_double(module: nn.Module, neural: Any = None) -> Iterator[Any]:
     and their own numbers, gradients, buffers and modes back at the end. ``neural`` is treated alike
     where it is a Module.
     """
-    twin = copy.deepcopy(module).double().eval()
+    twin = copy.deepcopy(module)
+    pin_eps(twin)
+    twin = twin.double().eval()
     lent = [] if neural is None else [module, *([neural] if isinstance(neural, nn.Module) else [])]
     kept = [_State(m) for m in lent]
+    pinned = [p for m in lent for p in pin_eps(m)]
     try:
         for m in lent:
             m.double().eval()
@@ -29,6 +34,8 @@ def in_double(module: nn.Module, neural: Any = None) -> Iterator[Any]:
     finally:
         for state in kept:
             state.restore()
+        for p in pinned:
+            p.eps = None  # type: ignore[assignment]
 
 
 class _State:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..domains import Eigenvalues, Interval
 from ..legendre import Energy, Legendre
+from ..legendre.transformed import Transformed
 from ..regularizers import AffineSet, Nuclear, PsdTrace, Regularizer, TV1d
 from .entrywise import Entrywise
 from .roots import chart, increasing_root, slope
@@ -58,7 +59,7 @@ def _radial(phi: Legendre, v: Tensor, point: Callable[[Tensor], Tensor]) -> Tens
     """φ(z) = h(‖z‖), so ∇φ(z) = c z with c = h'(n)/n: n = ‖point(c)‖, point(c) the solution for ½c‖z‖²; 0 is n → 0."""
     unit = torch.zeros_like(v)
     unit[..., 0] = 1.0
-    radius = getattr(phi.domain, "radius", math.inf)
+    radius = _radius(phi)
 
     def coefficient(n: Tensor) -> Tensor:
         """h'(n)/n, the derivative of φ along n ↦ n e₁."""
@@ -72,8 +73,17 @@ def _radial(phi: Legendre, v: Tensor, point: Callable[[Tensor], Tensor]) -> Tens
 
     shape = torch.Size((*v.shape[:-1], 1))
     s = increasing_root(lambda s: (n := chart(s, 0.0, radius)) - norm_of(n), shape)
-    z = point(coefficient(chart(s.clamp(-300.0, 300.0), 0.0, radius)))
-    return torch.where(s < -300, 0.0, z)
+    n = chart(s.clamp(-300.0, 300.0), 0.0, radius)
+    z = point(coefficient(n))
+    size = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return torch.where(s < -300, 0.0, z * (n / size))  # near the boundary n is known better than c
+
+
+def _radius(phi: Legendre) -> float:
+    """Of the ball that a radial φ lives on."""
+    if isinstance(phi, Transformed):
+        return phi.scale * _radius(phi.phi)  # type: ignore[operator]
+    return getattr(phi.domain, "radius", math.inf)
 
 
 def _linear(phi: Legendre, v: Tensor) -> Tensor:
