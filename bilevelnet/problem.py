@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .couplings import Coupling
 from .divergences import Bregman
+from .domains import Interval
 from .errors import InputError
 from .legendre import Legendre
 from .piece import Scalar
@@ -50,6 +53,29 @@ class Prox:
         if not isinstance(sigma, Tensor):
             return residual / sigma if sigma > 0 else None
         return residual / sigma.detach().amin()
+
+
+def inner_point(domain: Interval) -> Any:
+    """A point inside: a number where the ends are, else a tensor without a graph."""
+    if domain.constant:
+        return domain.inner()
+    lo, hi = (torch.as_tensor(e).detach() for e in (domain.lo, domain.hi))
+    half_line = torch.where(lo.isfinite(), lo + 1, torch.where(hi.isfinite(), hi - 1, 0.0))
+    return torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, half_line)
+
+
+def anchor(phi: Legendre, v: Tensor) -> Tensor:
+    """A point in the range of ∇φ, of the shape of v and without a graph.
+
+    Where a branch is not wanted, as of an element without a solution, it is evaluated here: from an infinite value the
+    derivatives, times 0, would be NaN in the weights that all elements share.
+    """
+    if phi.event_ndim == 0:
+        with torch.no_grad():
+            return phi.grad(torch.zeros_like(v) + inner_point(phi.domain))
+    if phi.event_ndim == 1:
+        return torch.zeros_like(v)
+    return -torch.eye(v.shape[-1], dtype=v.dtype, device=v.device).expand_as(v)
 
 
 class Problem:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .legendre import Legendre
-from .problem import Prox
+from .problem import Prox, anchor
 from .regularizers import Regularizer
 from .solution import INVALID, KINK, Solution, check_policy, settle, squeeze, worst
 from .solvers import Solver, bind
@@ -79,22 +79,13 @@ class Bound:
             z = self.map.primal(v)
         else:
             status = worst(self.map.status(v), dims)
-            z = self.map.primal(torch.where(status > KINK, self._anchor(v), v))
+            z = self.map.primal(torch.where(status > KINK, anchor(self.prox.phi, v), v))
             z = settle(z, status, dims, self.on_failure, self.subject)
         if z.shape != v.shape:
             raise InputError(
                 f"a weight broadcasts v of shape {tuple(v.shape)} to {tuple(z.shape)}: expand v to it first"
             )
         return z if z.dtype is dtype else z.to(dtype)
-
-    def _anchor(self, v: Tensor) -> Tensor:
-        """A point in the range of ∇φ, for failed elements: their 0 · NaN would spoil the gradients of a whole batch."""
-        phi = self.prox.phi
-        if phi.event_ndim == 0 and phi.domain.constant:
-            return phi.grad(torch.full_like(v, phi.domain.inner())).detach()
-        if phi.event_ndim < 2:
-            return torch.zeros_like(v)
-        return -torch.eye(v.shape[-1], dtype=v.dtype, device=v.device).expand_as(v)
 
     def solve(
         self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...], init: Solution | Tensor | None = None

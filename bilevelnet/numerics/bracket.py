@@ -49,7 +49,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         step = torch.where(slope.isinf(), torch.nan, value / slope)
         newton, moved = x - step, step.abs()
         small = value.isfinite() & ((value.abs() <= tol) | (value.abs() <= 2 * eps * size))
-        resting = moved <= eps * x.abs()
+        resting = value.isfinite() & (moved <= eps * x.abs())
         width = hi - lo
         is_open = width.isinf()
         ulps = torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16)

@@ -49,23 +49,6 @@ def unchart(domain: Interval, z: Tensor) -> Tensor:
     return torch.log(z - lo) if below else -torch.log(hi - z) if above else z
 
 
-def inner_point(domain: Interval, like: Tensor) -> Any:
-    """A point inside, whatever the ends: a number where they are."""
-    if domain.constant:
-        return domain.inner()
-    lo, hi = (torch.as_tensor(e, dtype=like.dtype, device=like.device) for e in (domain.lo, domain.hi))
-    one_end = torch.where(lo.isfinite(), lo + 1, torch.where(hi.isfinite(), hi - 1, 0.0))
-    return torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, one_end).detach()
-
-
-def anchor(phi: Any, v: Tensor) -> Tensor:
-    """∇φ at an inner point, in the shape of v. Where a branch is not wanted it is evaluated here: from an infinite
-    value its derivatives, times 0, would be NaN in the weights that all elements share.
-    """
-    with torch.no_grad():
-        return phi.grad(torch.zeros_like(v) + inner_point(phi.domain, v))
-
-
 def common_domain(phi: Any, terms: list[Any]) -> Interval:
     domain = phi.domain
     for t in terms:

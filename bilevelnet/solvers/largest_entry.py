@@ -11,8 +11,9 @@ from torch import Tensor
 from ..domains import Interval
 from ..maps import Map, Outcome
 from ..numerics.bracket import Evaluation
+from ..problem import anchor, inner_point
 from ..regularizers import Box
-from .charts import anchor, chart, inner_point, total, unchart
+from .charts import chart, total, unchart
 from .norm_equations import Norm
 
 
@@ -105,7 +106,7 @@ class LinfEquation(Norm):
         """∇φ(t), ∓∞ at and beyond the ends of dom φ."""
         domain = self.phi.domain
         inside = (t > domain.lo) & (t < domain.hi)
-        level = self.phi.grad(torch.where(inside, t, inner_point(domain, t)))
+        level = self.phi.grad(torch.where(inside, t, inner_point(domain)))
         return torch.where(inside, level, torch.where(t <= domain.lo, -torch.inf, torch.inf))
 
     def probe(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Evaluation:
@@ -123,7 +124,7 @@ class LinfEquation(Norm):
     def _slope(self, x: Tensor, at: Bounds, v: Tensor) -> Tensor:
         s = at.s
         curvatures = [
-            self.phi.hessian(torch.where(t.isfinite(), z, inner_point(self.phi.domain, z)))
+            self.phi.hessian(torch.where(t.isfinite(), z, inner_point(self.phi.domain)))
             for t, z in ((at.top, s), (at.bottom, -s))
         ]
         if self.in_dual:

@@ -16,12 +16,11 @@ from ..maps import Map, Outcome
 from ..numerics import attach, norm
 from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
 from ..numerics.search import register, search
-from ..problem import Prox
+from ..problem import Prox, anchor
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER
 from ..values import all_finite, readable, tracked
 from .base import Solver
-from .charts import anchor
 from .equation import Linear, kept
 from .equations import equation_of
 from .scalar import Scalar
