@@ -5,18 +5,13 @@ Derivatives are attached outside, by Newton steps with the inverse Jacobian that
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .search import _KEYS
-
-_families: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_handles = itertools.count()
+from .search import _KEYS, _families
 
 
 class Sizes(NamedTuple):
@@ -40,17 +35,13 @@ class DualPoint(NamedTuple):
     iterations: Tensor
 
 
-def register_dual(family: Any) -> int:
-    """A handle for ``family``, held weakly: it has ``search(v, start, tensors, sizes, max_iter, tol) -> DualPoint``."""
-    handle = next(_handles)
-    _families[handle] = family
-    return handle
-
-
 def dual_search(
     v: Tensor, start: Tensor | None, tensors: Sequence[Tensor], handle: int, sizes: Sizes, max_iter: int, tol: float
 ) -> DualPoint:
-    """The DualPoint at v, of shape (…, event); ``start`` has v's shape, see the family."""
+    """The DualPoint at v, of shape (…, event); ``start`` is y to begin with.
+
+    ``handle``: of a family in the register of search.py, with ``search(v, start, tensors, sizes, max_iter, tol)``.
+    """
     fixed, start = [t.detach() for t in tensors], None if start is None else start.detach()
     return DualPoint(*torch.ops.bilevelnet.dual_search(v.detach(), start, fixed, handle, *sizes, max_iter, tol))
 

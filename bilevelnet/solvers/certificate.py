@@ -41,10 +41,11 @@ class Certificate:
     def multipliers(self) -> dict[str, Tensor]:
         """y_i by the labels of the terms."""
         names = [t.lens.term.label for t in self.terms]
-        return {n if names.count(n) == 1 else f"{n} ({k})": t.y for k, (n, t) in enumerate(zip(names, self.terms))}
+        keys = [n if names.count(n) == 1 else f"{n} ({k})" for k, n in enumerate(names)]
+        return {key: t.y for key, t in zip(keys, self.terms, strict=True)}
 
     def snap(self) -> Tensor:
-        """p − z of a term of z itself, an indicator where there is one, where that is rounding: z rests on its kinks."""
+        """p − z of a term of z itself, an indicator if any, where that is rounding, so that z rests on its kinks."""
         plain = sorted((t for t in self.terms if t.lens.plain), key=lambda t: not t.lens.term.indicator)
         if plain:
             move, eps = plain[0].prox - self.z, torch.finfo(self.z.dtype).eps
@@ -52,7 +53,8 @@ class Certificate:
             inside = self._all(small)
             for piece, mask in [(self.split.phi, "interior"), *((t, "contains") for t in self.split.inside)]:
                 inside = inside & self._all(getattr(piece.domain, mask)(plain[0].prox))
-            self.moved = torch.where(inside.reshape(*inside.shape, *[1] * self.split.event_ndim), move, 0.0)
+            moved = torch.where(inside.reshape(*inside.shape, *[1] * self.split.event_ndim), move, 0.0)
+            self.moved = moved.detach()  # of its tangent in forward mode, which no_grad lets pass
         return self.moved
 
     def residual(self) -> Tensor:
@@ -76,11 +78,9 @@ class Certificate:
             back = torch.zeros_like(x)
             for t in self.terms:
                 image, dual = t.lens.image(x), t.y - t.residual
-                pairs = [self._sum(t.lens.body.value(p)) for p in (image, t.prox)] + [
-                    self._sum(dual * (image - t.prox))
-                ]
-                gap = gap + pairs[0] - pairs[1] - pairs[2]
-                size = size + sum(p.abs() for p in pairs)
+                there, here = (self._sum(t.lens.body.value(p)) for p in (image, t.prox))
+                linear = self._sum(dual * (image - t.prox))
+                gap, size = gap + (there - here - linear), size + there.abs() + here.abs() + linear.abs()
                 gap = torch.where(self._all(_meets(t.lens.body.domain, image)), gap, torch.inf)
                 back = back + t.lens.adjoint(t.residual, x)
             gap = gap.clamp(min=0) + 4 * torch.finfo(x.dtype).eps * size

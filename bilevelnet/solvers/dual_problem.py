@@ -1,6 +1,6 @@
 """The dual of φ + Σ g_i(A_i z) − ⟨z, v⟩ as the numerics see it: vectors y of all multipliers, one an event.
 
-With ψ the sum of φ and the terms inside, z = ∇ψ*(v − Σ A_iᵀ y_i) and the dual is min_y ψ*(v − Σ A_iᵀ y_i) + Σ g_i*(y_i).
+With ψ the sum of φ and the terms inside, z = ∇ψ*(v − Σ A_iᵀ y_i); the dual is min_y ψ*(v − Σ A_iᵀ y_i) + Σ g_i*(y_i).
 Each term is scaled by c_i = 1/(N ‖A_i‖²), y_i = √c_i ỹ_i, so that the curvature in ỹ is at most that of ψ*.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..closed_forms import plan
+from ..closed_forms.plan import plan
 from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre, Mahalanobis

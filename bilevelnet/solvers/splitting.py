@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..numerics.bracket import LIMIT, NONE
-from ..numerics.dual_search import DualPoint, Sizes, dual_search, register_dual
+from ..numerics.dual_search import DualPoint, Sizes, dual_search
+from ..numerics.search import register
 from ..numerics.splitting import minimise
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, worst
@@ -73,9 +74,8 @@ def _inverse(dual: Dual, y: Tensor, step: Tensor) -> Tensor:
     (H + μD)⁻¹ with μ half of the digits, and a Newton-Schulz step that squares the μ/λ by which it is off.
     """
     curvature, x = dual.curvature(y), y + step * dual.smooth(y)[1]
-    exact, shifted = (
-        dual.system(curvature, x, step, torch.full_like(step, m)) for m in (0.0, torch.finfo(y.dtype).eps ** 0.5)
-    )
+    half = torch.finfo(y.dtype).eps ** 0.5
+    exact, shifted = (dual.system(curvature, x, step, torch.full_like(step, m)) for m in (0.0, half))
     inverse = torch.linalg.inv_ex(shifted)[0]
     return 2 * inverse - inverse @ exact @ inverse
 
@@ -139,6 +139,7 @@ class SplittingMap(Map):
 
     def _certificate(self, y: Tensor, z: Tensor, steps: Tensor, v: Tensor, widths: list[int]) -> Certificate:
         with torch.no_grad():
+            y, z, v = y.detach(), z.detach(), v.detach()
             terms = self._terms(y, z, steps, widths)
             return Certificate(self.split, terms, z, self._shifted(y, v, widths))
 
@@ -162,7 +163,7 @@ class SplittingMap(Map):
             return kept_handle(Family, self.phi, *self.terms)
         if self._family is None:
             self._family = Family(self.phi, *self.terms)
-            self.handle = register_dual(self._family)
+            self.handle = register(self._family)
         return self.handle
 
     def explain(self) -> str:
