@@ -74,7 +74,7 @@ class Legendre(Piece):
     def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
         """∇²φ(z) x."""
         if self.event_ndim:
-            return torch.func.jvp(self.grad, (z,), (x,))[1]
+            return torch.func.vjp(self.grad, z)[1](x)[0]  # ∇² is symmetric; forward mode does not nest
         return self.hessian(z) * x  # type: ignore[operator]
 
     def affine(self, scale: Scalar = 1.0, shift: Scalar = 0.0) -> Legendre:

@@ -5,7 +5,8 @@ M⁻¹ is linear: forward mode is M⁻¹ again, reverse mode M⁻ᵀ, which has 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,26 +14,68 @@ from torch import Tensor
 from .search import search
 
 
+class Inverse(NamedTuple):
+    """Handles of M⁻¹ and M⁻ᵀ; ``owner`` is what keeps their families alive until a backward."""
+
+    handle: int
+    transposed: int
+    owner: Any = None
+
+    @property
+    def mirrored(self) -> Inverse:
+        return Inverse(self.transposed, self.handle, self.owner)
+
+
 class LinearSolve(torch.autograd.Function):
-    """apply(b, handle, transposed handle, *tensors): ``tensors`` are those of the families, without derivatives."""
+    """apply(b, inverse, *tensors without derivatives)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(b: Tensor, handle: int, transposed: int, *tensors: Tensor) -> Tensor:
-        return search(b, None, tensors, handle, 0, 0.0)[0]
+    def forward(b: Tensor, inverse: Inverse, *tensors: Tensor) -> Tensor:
+        return search(b, None, tensors, inverse.handle, 0, 0.0)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, ctx.handle, ctx.transposed, *tensors = inputs
+        _, ctx.inverse, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         tensors = ctx.saved_tensors
-        return LinearSolve.apply(cotangent, ctx.transposed, ctx.handle, *tensors), None, None, *[None] * len(tensors)
+        return LinearSolve.apply(cotangent, ctx.inverse.mirrored, *tensors), None, *[None] * len(tensors)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *rest: Any) -> Any:
-        return LinearSolve.apply(tangent, ctx.handle, ctx.transposed, *ctx.saved_tensors)
+        return LinearSolve.apply(tangent, ctx.inverse, *ctx.saved_tensors)
+
+
+def linear_solve(b: Tensor, inverse: Inverse, tensors: Sequence[Tensor]) -> Tensor:
+    """M⁻¹ b; ``tensors`` are those of the families."""
+    fixed = [t.detach() for t in tensors]
+    if torch.compiler.is_compiling():  # a trace takes an operator, which knows no forward mode
+        return torch.ops.bilevelnet.linear_solve(b, fixed, inverse.handle, inverse.transposed)
+    return LinearSolve.apply(b, inverse, *fixed)
+
+
+def _operator(b: Tensor, tensors: list[Tensor], handle: int, transposed: int) -> Tensor:
+    return search(b, None, tensors, handle, 0, 0.0)[0]
+
+
+def _context(ctx: Any, inputs: Any, output: Any) -> None:
+    _, tensors, ctx.handle, ctx.transposed = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, cotangent: Tensor) -> Any:
+    tensors = list(ctx.saved_tensors)
+    moved = torch.ops.bilevelnet.linear_solve(cotangent.contiguous(), tensors, ctx.transposed, ctx.handle)
+    return moved, [None] * len(tensors), None, None
+
+
+_library = torch.library.Library("bilevelnet", "FRAGMENT")
+_library.define("linear_solve(Tensor b, Tensor[] tensors, int handle, int transposed) -> Tensor")
+_library.impl("linear_solve", _operator, "CompositeExplicitAutograd")
+torch.library.register_fake("bilevelnet::linear_solve", lambda b, *rest: torch.empty_like(b), lib=_library)
+torch.library.register_autograd("bilevelnet::linear_solve", _backward, setup_context=_context, lib=_library)

@@ -58,7 +58,8 @@ def product(piece: Any, z: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: diagonal * x
     if isinstance(piece, Legendre):
         return lambda x: piece.hessian_product(z, x)
-    return lambda x: torch.func.jvp(lambda z: gradient(piece, z), (z,), (x,))[1]
+    pull = torch.func.vjp(lambda z: gradient(piece, z), z)[1]  # ∇² is symmetric; forward mode does not nest
+    return lambda x: pull(x)[0]
 
 
 def curvature(piece: Any, z: Tensor, event_ndim: int) -> Curvature:

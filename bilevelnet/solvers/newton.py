@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
 from ..numerics.bracket import FOUND, LIMIT, NONE
-from ..numerics.linear_solve import LinearSolve
+from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
 from ..numerics.search import register, search
 from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, Zero
@@ -115,8 +115,8 @@ class NewtonMap(Map):
         n = self.event_ndim
         event = x.shape[x.ndim - n :]
         if event.numel() > self.solver.largest:
-            fixed = [x.detach(), *(t.detach() for t in tensors)]
-            return lambda r: LinearSolve.apply(r, *self._handles()[1:], *fixed)
+            inverse = Inverse(*self._handles()[1:], self._family)
+            return lambda r: linear_solve(r, inverse, [x, *tensors])
         with torch.no_grad():
             system = dense({k: t.detach() for k, t in self.coordinates.curvatures(x.detach()).items()})
         return lambda r: system.inverse(r.flatten(-n)).unflatten(-1, event)
