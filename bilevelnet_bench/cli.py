@@ -127,6 +127,26 @@ def solvers(
     timings.run(chosen, out, Console())
 
 
+@app.command("resnet")
+def resnet_command(
+    out: Out = Path("results"),
+    quick: Quick = False,
+    threads: Threads = 2,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Every network under torch.compile (minutes).")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Under autocast to bfloat16.")] = False,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Channels last in memory.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda where there is a GPU.")] = "cpu",
+) -> None:
+    """A training step of ResNet20: Bregman on the dual state, standard, and by the inverse of the activation."""
+    from . import resnet as timings
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise typer.BadParameter("torch sees no GPU here", param_hint="--device")
+    torch.set_num_threads(threads)
+    mode = timings.Mode(device, bfloat16, channels_last, compiled)
+    timings.run(timings.QUICK if quick else timings.FULL, mode, out, Console())
+
+
 def _experiment(module: ModuleType, out: Path, quick: bool, resume: bool) -> None:
     with _console() as console:
         plan = module.QUICK if quick else module.FULL

@@ -1,8 +1,8 @@
-"""Residual networks as they are usually written, ReLU after the sum, in torch.nn. Nothing of bilevelnet is in it."""
+"""Residual networks as they are usually written, ρ after the sum, in torch.nn. Nothing of bilevelnet is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,6 +10,10 @@ from torch.nn import functional
 
 def conv(d_in: int, d_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(d_in, d_out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
 
 
 class Pad(nn.Module):
@@ -24,15 +28,15 @@ class Pad(nn.Module):
 
 
 class Basic(nn.Module):
-    """ReLU(L z + BN₂ Conv₂ ReLU(BN₁ Conv₁ z))."""
+    """ρ(L z + BN₂ Conv₂ ρ(BN₁ Conv₁ z))."""
 
     expansion = 1
 
-    def __init__(self, d_in: int, width: int, stride: int, downsample: nn.Module | None):
+    def __init__(self, d_in: int, width: int, stride: int, downsample: nn.Module | None, rho: nn.Module):
         super().__init__()
         self.conv1, self.bn1 = conv(d_in, width, 3, stride), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm2d(width)
-        self.relu, self.downsample = nn.ReLU(inplace=True), downsample
+        self.relu, self.downsample = rho, downsample
 
     def forward(self, z: Tensor) -> Tensor:
         a = self.relu(self.bn1(self.conv1(z)))
@@ -42,16 +46,16 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ReLU(L z + BN₃ Conv₃ ReLU(BN₂ Conv₂ ReLU(BN₁ Conv₁ z)))."""
+    """ρ(L z + BN₃ Conv₃ ρ(BN₂ Conv₂ ρ(BN₁ Conv₁ z)))."""
 
     expansion = 4
 
-    def __init__(self, d_in: int, width: int, stride: int, downsample: nn.Module | None):
+    def __init__(self, d_in: int, width: int, stride: int, downsample: nn.Module | None, rho: nn.Module):
         super().__init__()
         self.conv1, self.bn1 = conv(d_in, width, 1), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
-        self.relu, self.downsample = nn.ReLU(inplace=True), downsample
+        self.relu, self.downsample = rho, downsample
 
     def forward(self, z: Tensor) -> Tensor:
         a = self.relu(self.bn1(self.conv1(z)))
@@ -64,10 +68,18 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stages of blocks; ``large``: the stem of 7 × 7 with max-pooling and shortcuts by 1 × 1 convolutions."""
 
-    def __init__(self, block: type[Basic | Bottleneck], depths: Sequence[int], width: int, classes: int, large: bool):
+    def __init__(
+        self,
+        block: type[Basic | Bottleneck],
+        depths: Sequence[int],
+        width: int,
+        classes: int,
+        large: bool,
+        activation: Callable[[], nn.Module] = relu,
+    ):
         super().__init__()
         self.conv1, self.bn1 = conv(3, width, *((7, 2) if large else (3, 1))), nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = activation()
         self.maxpool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
         d_in = width
         for i, depth in enumerate(depths):
@@ -75,10 +87,8 @@ class ResNet(nn.Module):
             for k in range(depth):
                 stride, d_out = 2 if i and not k else 1, (width << i) * block.expansion
                 same = stride == 1 and d_in == d_out
-                down = (
-                    nn.Sequential(conv(d_in, d_out, 1, stride), nn.BatchNorm2d(d_out)) if large else Pad(d_out - d_in)
-                )
-                blocks.append(block(d_in, width << i, stride, None if same else down))
+                shortcut = None if same else _shortcut(d_in, d_out, stride, large)
+                blocks.append(block(d_in, width << i, stride, shortcut, activation()))
                 d_in = d_out
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.stages = len(depths)
@@ -95,9 +105,5 @@ def _shortcut(d_in: int, d_out: int, stride: int, large: bool) -> nn.Module:
     return nn.Sequential(conv(d_in, d_out, 1, stride), nn.BatchNorm2d(d_out)) if large else Pad(d_out - d_in)
 
 
-def resnet20(classes: int = 10) -> ResNet:
-    return ResNet(Basic, (3, 3, 3), 16, classes, large=False)
-
-
-def resnet50(classes: int = 1000) -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 6, 3), 64, classes, large=True)
+def resnet20(block: type[Basic] = Basic, activation: Callable[[], nn.Module] = relu, classes: int = 10) -> ResNet:
+    return ResNet(block, (3, 3, 3), 16, classes, large=False, activation=activation)
