@@ -71,7 +71,7 @@ class ClosedFormMap(Map):
         return z, u, torch.where(low | high, 0.0, gain)
 
     def status(self, v: Tensor) -> Tensor:
-        w = v if self.coupled else self.select(v)
+        w = self.coupled.level(v) if self.coupled else self.select(v)
         status = torch.where(_entries(self.psi.dual_domain.interior(w), w), CONVERGED, UNBOUNDED)
         status = torch.where(w.isfinite(), status, INFEASIBLE)
         status = torch.where(v.isfinite(), status, INVALID)

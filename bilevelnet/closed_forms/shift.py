@@ -32,6 +32,10 @@ class Move:
         """z alone."""
         return self(v)[0]
 
+    def level(self, v: Tensor) -> Tensor:
+        """What must lie in the range of ∇ψ."""
+        return v
+
 
 class EntropicSimplex(Move):
     """∇ψ = s log z on the simplex: log z = log r + log softmax(v/s)."""
@@ -119,7 +123,31 @@ class RadialProx(Move):
         return self.psi.phi.grad_conjugate(u), u
 
 
-MOVES: tuple[Callable[..., Move], ...] = (EntropicSimplex, PowerSimplex, EuclideanProx, RadialProx)
+class MonotoneProx(Move):
+    """ψ and the linear terms p the same at every entry, g the total variation: z = (∇ψ + ∂p)⁻¹(prox_g(v)).
+
+    That map keeps the order of the entries, on which alone ∂g depends: a taut string minimises Σ f(its slopes) for
+    every convex f (Barlow & Brunk, The isotonic regression problem and its dual, 1972).
+    """
+
+    formula = "prox_g(v)"
+
+    def __init__(self, psi: Absorbed, linear: list[Any], coupled: list[Regularizer]):
+        self.term = _single(coupled)
+        same = all(uniform(p, self.term.dims[0]) for p in (psi.phi, *psi.terms, *linear))
+        if self.term.kind is not TV1d or psi.phi.event_ndim or not same:
+            raise InputError(f"no closed form is known for {self.term.label} with φ = {psi.phi.label}")
+        self.psi, self.select = psi, Select(psi, linear)
+
+    def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        w = self.level(v)
+        return self.select.snap(w, self.psi.inverse(w)), w
+
+    def level(self, v: Tensor) -> Tensor:
+        return self.select(self.term.prox(v))
+
+
+MOVES: tuple[Callable[..., Move], ...] = (EntropicSimplex, PowerSimplex, EuclideanProx, MonotoneProx, RadialProx)
 
 
 def couple(psi: Absorbed, linear: list[Any], coupled: list[Regularizer]) -> Move:

@@ -27,13 +27,14 @@ def composed_prox(h: Regularizer, separable: Sequence[Regularizer], g: Regulariz
     if g.kind is L2Ball or issubclass(g.kind, GroupNorms):
         if all(t.homogeneous for t in separable):
             return lambda v, step: g.prox(h.prox(v, step), step)
-    elif g.kind is TV1d and all(_uniform(t, g.dims[0]) for t in separable):
+    elif g.kind is TV1d and all(uniform(t, g.dims[0]) for t in separable):
         return lambda v, step: h.prox(g.prox(v, step), step)
     return None
 
 
-def _uniform(term: Regularizer, dim: int) -> bool:
-    """Whether the knots and slopes are the same at every entry along ``dim``."""
-    numbers: list[Any] = [x for part in term.pieces() or () for x in part]
+def uniform(piece: Any, dim: int) -> bool:
+    """Whether a separable function is the same at every entry along ``dim``: the weights on which it depends are."""
+    pieces = getattr(piece, "pieces", lambda: None)()
+    numbers: list[Any] = piece.tensors() if pieces is None else [x for part in pieces for x in part]
     tensors = [x for x in numbers if isinstance(x, Tensor)]
     return all(x.numel() == 1 or (dim < 0 and (x.ndim < -dim or x.shape[dim] == 1)) for x in tensors)
