@@ -9,8 +9,10 @@ from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Outcome
+from ..problem import Prox, anchor
 from ..regularizers import Regularizer
-from ..solution import CONVERGED, INFEASIBLE, INVALID, UNBOUNDED
+from ..solution import CONVERGED, INFEASIBLE, INVALID, KINK, UNBOUNDED, worst
+from ..values import readable
 from .absorb import Absorbed, rule_of
 from .select import Select
 from .shift import couple
@@ -52,8 +54,11 @@ class ClosedFormMap(Map):
         return self.select.snap(w, z)
 
     def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
-        z, w = self._point(v)
-        return Outcome(self.select.snap(w, z), self.psi.dual(w, z), self.status(v), 0, {})
+        status = self.status(v)
+        lost = worst(status, Prox(self.phi, self.g).dims) > KINK
+        some = not readable(lost) or bool(lost.any())
+        z, u = self.point(torch.where(lost, anchor(self.phi, v), v) if some else v)
+        return Outcome(torch.where(lost, torch.nan, z) if some else z, u, status, 0, {})
 
     def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """(z, u), without a status."""
@@ -77,8 +82,10 @@ class ClosedFormMap(Map):
         status = torch.where(v.isfinite(), status, INVALID)
         if self.coupled is None or self.coupled.masks is None:
             return status
-        some = v.isfinite().any(self.coupled.masks, keepdim=True)
-        return torch.where((v == -torch.inf) & some, CONVERGED, status)
+        kept = v != -torch.inf
+        enough = self.coupled.enough(kept.sum(self.coupled.masks, keepdim=True))
+        status = torch.where(~kept & kept.any(self.coupled.masks, keepdim=True), CONVERGED, status)
+        return torch.maximum(status, torch.where(enough, CONVERGED, INFEASIBLE))
 
     def _point(self, v: Tensor) -> tuple[Tensor, Tensor]:
         # (z, w = ∇ψ(z)), z not yet mended on the knots

@@ -15,8 +15,10 @@ from torch import Tensor
 from ..errors import InputError
 from ..legendre import Tsallis
 from ..numerics import project_simplex
-from ..regularizers import CappedSimplex, Regularizer, Simplex, Sum
+from ..regularizers import CappedSimplex, Regularizer, Simplex, Sum, TV1d
+from ..regularizers.compose import uniform
 from .absorb import Absorbed
+from .select import Select
 
 
 class Move:
@@ -35,6 +37,10 @@ class Move:
     def level(self, v: Tensor) -> Tensor:
         """What must lie in the range of ∇ψ."""
         return v
+
+    def enough(self, count: Tensor) -> Tensor:
+        """Whether so many entries, not masked, can meet the constraint."""
+        return count > 0
 
 
 class EntropicSimplex(Move):
@@ -101,6 +107,13 @@ class EuclideanProx(Move):
             return z, z
         z = self.term.prox(v / m, 1 / m)
         return z, m * z
+
+
+    def enough(self, count: Tensor) -> Tensor:
+        inner: Any = getattr(self.term, "inner", self.term)
+        if not isinstance(inner, CappedSimplex):
+            return super().enough(count)
+        return count.double() * inner.cap >= inner.radius * (1 - 1e-12)
 
 
 class RadialProx(Move):
