@@ -36,10 +36,12 @@ INVERSES: dict[frozenset[str], tuple[str, Callable[[Tensor, Coefficients], Tenso
 
 
 def dual_domain(c: Coefficients) -> Interval:
-    """The range of ∇ψ: z and log z reach both ends, −1/z alone stays below 0, e^z alone above."""
-    reach = sum(c.get(name, 0.0) for name in ("linear", "log"))
-    lo = -math.inf if "exp" not in c else _unless(reach, -math.inf)
-    hi = math.inf if "reciprocal" not in c else _unless(reach, math.inf)
+    """The range of ∇ψ on dom ψ: −1/z alone stays below 0, e^z alone above.
+
+    Upwards z, log z and e^z reach ∞; downwards z on ℝ, and at 0 log z and −1/z where they are there, reach −∞.
+    """
+    lo = _unless(_sum(c, "linear", "log", "reciprocal"), -math.inf)
+    hi = _unless(_sum(c, "linear", "log", "exp"), math.inf)
     return Interval(lo, hi, closed=(False, False))
 
 
@@ -50,6 +52,10 @@ def add(spans: list[Coefficients]) -> Coefficients:
         for name, c in span.items():
             total[name] = total[name] + c if name in total else c
     return total
+
+
+def _sum(c: Coefficients, *names: str) -> Scalar:
+    return sum(c.get(name, 0.0) for name in names)
 
 
 def _unless(reach: Scalar, end: float) -> Scalar:

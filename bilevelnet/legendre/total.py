@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -68,10 +69,11 @@ class Total(Legendre):
 
     @property
     def dual_domain(self) -> Any:  # type: ignore[override]
-        from ..closed_forms import span  # reaches up: the table of known inverses
-
-        coefficients = self.span()
-        return Interval() if coefficients is None else span.dual_domain(coefficients)
+        """The range of ∇φ: all of ℝ beyond a finite end of dom φ, else the sum of what the parts reach there."""
+        ends, reach = self.domain, [p.dual_domain for p in self.parts]
+        lo = sum(r.lo for r in reach) if _is(ends.lo, -math.inf) else -math.inf
+        hi = sum(r.hi for r in reach) if _is(ends.hi, math.inf) else math.inf
+        return Interval(lo, hi, closed=(False, False))
 
     def value(self, z: Tensor) -> Tensor:
         return self.first.value(z) + self.second.value(z)
@@ -115,3 +117,7 @@ class Total(Legendre):
         coefficients = self.span()
         known = span.INVERSES.get(frozenset(coefficients)) if coefficients else None
         return known[1] if known else None
+
+
+def _is(end: Scalar, value: float) -> bool:
+    return not isinstance(end, Tensor) and end == value
