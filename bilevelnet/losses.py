@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .errors import DomainError, InputError
 from .legendre import Legendre
 from .problem import Prox
-from .prox import Bound, check_point
+from .prox import Bound
 from .regularizers import Regularizer, Zero
 from .solution import tell
 from .solvers import Solver
@@ -34,7 +34,7 @@ class FenchelYoung(nn.Module):
 
     def forward(self, v: Tensor, y: Tensor) -> Tensor:
         prox = self.bound.prox
-        check_point(prox, v)
+        self.bound.check_point(v)
         check_floating(y, "y")
         if y.shape != v.shape:
             raise InputError(

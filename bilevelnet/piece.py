@@ -209,9 +209,13 @@ def build(registry: dict[str, type], kind: str, key: str, params: dict[str, Any]
 
     if key not in registry:
         raise InputError(f"unknown {kind} {key!r}; known: {', '.join(sorted(registry))}")
-    names = list(inspect.signature(registry[key].__init__).parameters)[1:]  # type: ignore[misc]
-    names = [n for n in names if n not in ("args", "kwargs")]
+    known = list(inspect.signature(registry[key].__init__).parameters.values())[1:]  # type: ignore[misc]
+    known = [p for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = [p.name for p in known]
     unknown = [p for p in params if p not in names]
     if unknown:
         raise InputError(f"{key} has no parameter {unknown[0]!r}; known: {', '.join(names) or 'none'}")
+    missing = [p.name for p in known if p.default is p.empty and p.name not in params]
+    if missing:
+        raise InputError(f"{key} needs {' and '.join(missing)}: get({key!r}, {', '.join(f'{n}=...' for n in missing)})")
     return registry[key](**params)

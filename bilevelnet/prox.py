@@ -13,6 +13,7 @@ from .errors import InputError
 from .legendre import Legendre
 from .problem import Prox, anchor
 from .regularizers import Regularizer
+from .regularizers.group_norms import GroupNorms
 from .solution import INVALID, KINK, Solution, check_policy, settle, squeeze, worst
 from .solvers import Solver, bind
 from .solvers.base import Map
@@ -32,7 +33,7 @@ def bregman_prox(
         bound = getattr(_kept, keep(phi, g, solver, on_failure))
     else:
         bound = bound_of(phi, g, solver, on_failure)
-    check_point(bound.prox, v)
+    bound.check_point(v)
     return bound.apply(at_least_float32(v), v.dtype, bound.prox.dims)
 
 
@@ -49,15 +50,8 @@ def solve_prox(
     ``init``: the Solution of a nearby problem, or its z, from which an iterative solver starts.
     """
     bound = bound_of(phi, g, solver, on_failure)
-    check_point(bound.prox, v)
+    bound.check_point(v)
     return bound.solve(at_least_float32(v), v.dtype, bound.prox.dims, init)
-
-
-def check_point(prox: Prox, v: Tensor) -> None:
-    """InputError unless v is a floating-point tensor with the event dimensions of the problem."""
-    check_floating(v, "v")
-    if v.ndim < prox.event_ndim:
-        raise InputError(f"v has {v.ndim} dimensions; {prox.g.label} with {prox.phi.label} acts on {prox.event_ndim}")
 
 
 class Bound:
@@ -69,6 +63,26 @@ class Bound:
         self.prox = Prox(phi, g)
         self.on_failure = check_policy(on_failure)
         self.subject = f"prox of {g.label} under {phi.label}"
+        self.width, grouped = phi.width or g.width, any(isinstance(m, GroupNorms) for m in g.modules())
+        self.exact = phi.width is not None or not grouped  # entries beyond the groups are free
+        if None not in (phi.width, g.width) and (phi.width < g.width if grouped else phi.width != g.width):
+            raise InputError(f"{phi.label} takes vectors of width {phi.width}, {g.label} of width {g.width}")
+        self.square = self.prox.event_ndim == 2 and any(getattr(p.domain, "symmetric", False) for p in (phi, g))
+
+    def check_point(self, v: Tensor) -> None:
+        """InputError unless v is a floating-point tensor whose last dimensions are events of this problem."""
+        check_floating(v, "v")
+        prox, pair = self.prox, f"{self.prox.g.label} with {self.prox.phi.label}"
+        if v.ndim < prox.event_ndim:
+            raise InputError(f"v has {v.ndim} dimensions; {pair} acts on {prox.event_ndim}")
+        sizes = [v.shape[d] for d in prox.dims]
+        if 0 in sizes:
+            raise InputError(f"v has shape {tuple(v.shape)}: {pair} acts on at least one entry")
+        if self.width is not None and (sizes[-1] != self.width if self.exact else sizes[-1] < self.width):
+            least = "" if self.exact else "at least "
+            raise InputError(f"v has shape {tuple(v.shape)}: {pair} takes vectors of width {least}{self.width}")
+        if self.square and sizes[0] != sizes[1]:
+            raise InputError(f"v has shape {tuple(v.shape)}: {pair} takes square matrices")
 
     def apply(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Tensor:
         """z, after the policy; an element spans the dimensions ``dims``."""

@@ -30,6 +30,7 @@ CONSTRUCTION = {
     "τ outside (0, 1)": (lambda: regularizers.Quantile(1.0, 1.5), "tau = 1.5 is not in (0, 1)"),
     "weight is a string": (lambda: regularizers.L1("0.1"), "give a number, a torch tensor or a torch.nn.Parameter"),
     "integer tensor weight": (lambda: regularizers.L1(torch.tensor(1)), "give a floating-point tensor"),
+    "parameter of φ missing": (lambda: legendre.get("tsallis"), "tsallis needs alpha"),
     "unknown φ": (lambda: legendre.get("fermi"), "fermi_dirac"),
     "unknown g": (lambda: regularizers.get("lasso"), "known: affine_set"),
     "unknown parameter of φ": (lambda: legendre.get("softplus", alpha=1.0), "no parameter 'alpha'; known: beta"),
@@ -67,7 +68,10 @@ CONSTRUCTION = {
     "unknown solver": (lambda: layer(solver="newtons"), "unknown solver 'newtons'; known: auto, closed_form"),
     "unknown policy": (lambda: layer(on_failure="shrug"), "known: raise, warn, nan, ignore"),
     "one width": (lambda: bln.models.BregmanMLP([3], FERMI), "at least two"),
-    "unknown version": (lambda: bln.models.BregmanMLP([3, 3], FERMI, version="plain"), "known: bregman, euclidean, standard"),
+    "unknown version": (
+        lambda: bln.models.BregmanMLP([3, 3], FERMI, version="plain"),
+        "known: bregman, euclidean, standard",
+    ),
     "head is no module": (lambda: bln.models.BilevelNetwork(bln.Chain(layer()), torch.tanh), "two modules"),
 }
 
@@ -114,6 +118,23 @@ def test_prox_checks_its_argument():
         bln.bregman_prox(legendre.Energy(), regularizers.Simplex(), torch.tensor(1.0))
     with pytest.raises(bln.InputError, match="expected a Legendre"):
         bln.bregman_prox(regularizers.L1(), regularizers.L1(), torch.ones(2))
+
+
+SHAPES = {
+    "matrix that is not square": (legendre.VonNeumann(), regularizers.Zero(), (3, 2), "takes square matrices"),
+    "width of g": (FERMI, regularizers.AffineSet([1.0, 2.0, 3.0], 1.0), (4,), "vectors of width 3"),
+    "width of φ": (legendre.Mahalanobis(torch.eye(3)), regularizers.Zero(), (2,), "vectors of width 3"),
+    "shorter than its groups": (FERMI, regularizers.GroupLasso(0.1, [[0, 2]]), (2,), "width at least 3"),
+    "nothing to act on": (FERMI, regularizers.Simplex(), (2, 0), "at least one entry"),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_shapes_of_events(case):
+    phi, g, shape, words = SHAPES[case]
+    for solve in (bln.bregman_prox, bln.solve_prox):
+        with pytest.raises(bln.InputError, match=words):
+            solve(phi, g, torch.zeros(shape))
 
 
 def test_domain_error_counts_and_locates():
