@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 
 from ..values import tracked
 
@@ -15,7 +16,7 @@ def derivative(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Plain autograd where nobody asks for a derivative of it: half the work.
     """
-    if torch.is_grad_enabled() or tracked(x):
+    if torch.is_grad_enabled() or tracked(x) or _transformed():
         return torch.func.grad(lambda t: f(t).sum())(x)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -24,13 +25,18 @@ def derivative(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def derivatives(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """(f'(x), f''(x)), entry by entry, as values: f' is formed once for both."""
-    if tracked(x):
+    if tracked(x) or _transformed():
         slope, pull, *_ = torch.func.vjp(lambda t: derivative(f, t), x)
         return slope.detach(), pull(torch.ones_like(slope))[0].detach()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         slope = _gradient(f(x), x, again=True)
         return slope.detach(), _gradient(slope, x, again=False)
+
+
+def _transformed() -> bool:
+    """Whether a transform of torch.func is under way, in which no tensor may ask for its gradient."""
+    return _functorch.peek_interpreter_stack() is not None
 
 
 def _gradient(y: Tensor, x: Tensor, again: bool) -> Tensor:

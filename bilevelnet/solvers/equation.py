@@ -230,10 +230,11 @@ class SimplexEquation(Linear):
     def start(self, psi: Any, v: Tensor) -> Tensor:
         # All entries equal: z = r/n there; with v spread out s is below.
         n, top = v.shape[self.dim], v.amax(self.dim, keepdim=True)
-        if psi.constant and self.constraint.constant:
+        if psi.constant and self.constraint.constant and not torch.compiler.is_compiling():
             return top - self._level(psi, n)
         level = psi.grad(self.target(v) / n)
-        return top - torch.where(level.isfinite(), level, 0.0)
+        start = top - torch.where(level.isfinite(), level, 0.0)
+        return start.amin(self.dim, keepdim=True)  # weights of φ may differ along the event
 
     def _level(self, psi: Any, n: int) -> float:
         if n not in self.levels:

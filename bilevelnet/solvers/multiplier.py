@@ -12,7 +12,7 @@ from torch import Tensor
 from ..closed_forms.plan import plan
 from ..errors import InputError
 from ..legendre import Legendre
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..numerics import attach, norm
 from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
 from ..numerics.search import register, search
@@ -90,7 +90,7 @@ class MultiplierMap(Map):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         equation, inner = self.split.equation, self.split.inner
         given = equation.gather(v)
         finite, keep = masked(given)
@@ -119,8 +119,8 @@ class MultiplierMap(Map):
             z = equation.scatter(z)
 
         def residual() -> Tensor:
-            missed = self._residual(x, equation.gather(z), u, rest, keep, asleep, finite)
-            return equation.scatter(missed)
+            at = kept(equation.gather(z), keep, 0.0)
+            return equation.scatter(self._residual(x, at, u, rest, keep, asleep, finite))
 
         multipliers = {equation.constraint.label: s.squeeze(equation.dim)}
         return Outcome(z, equation.scatter(u), status, iterations, multipliers, residual)
@@ -150,7 +150,7 @@ class MultiplierMap(Map):
         idle = self.split.equation.resting(self.split.free, at)
         return torch.where(asleep, idle[0], z), torch.where(asleep, idle[1], u), torch.where(asleep, 0.0, s)
 
-    def _start(self, given: Tensor, v: Tensor, keep: Tensor | None, init: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _start(self, given: Tensor, v: Tensor, keep: Tensor | None, init: Near | None) -> Tensor:
         equation = self.split.equation
         if init is None:
             start = equation.start(self.split.inner.psi, given)

@@ -12,7 +12,7 @@ from ..closed_forms.select import Select
 from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..regularizers import Box, Regularizer
 from ..solution import INFEASIBLE, INVALID
 from ..values import all_finite, readable
@@ -60,7 +60,7 @@ class ScalarMap(Map):
         self.select = Select(self.psi, linear)
         self.select.snapped = True  # a search returns a knot but to its rounding
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         w = self.select(v)
         point = self.psi.point(w, init)
         status = point.status
@@ -94,7 +94,7 @@ def _check_entrywise(piece: Any) -> None:
     derived = type(piece).grad in (legendre.Separable.grad, regularizers.Separable.grad)
     if not derived or not isinstance(piece.domain, Interval) or not piece.domain.constant:
         return
-    if any(t.numel() > 1 for t in tensors_of([piece])) or not readable(*tensors_of([piece])):
+    if any(t.numel() != 1 for t in tensors_of([piece])) or not readable(*tensors_of([piece])):
         return
     middle = piece.domain.inner()
     z = torch.tensor([middle, middle + 0.1 * (1 if piece.domain.hi - middle > 0.1 else -0.1)], dtype=torch.float64)
