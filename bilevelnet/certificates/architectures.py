@@ -113,7 +113,7 @@ def _norm(norm: Norm, stream: Tensor, generator: torch.Generator) -> Iterator[Ro
 def _residual(
     run: Callable[[Tensor], Tensor], norms: list[Norm], x: Tensor, generator: torch.Generator
 ) -> tuple[list[Norm], list[Row]]:
-    """The norms of the stream, and whether all but them adds to it: with their outputs held, x moves what follows alike.
+    """The norms of the stream, and whether all but them adds to it: with their outputs held, what follows moves as x.
 
     A norm whose input stays when x moves is inside a branch, and part of A.
     """
@@ -147,7 +147,7 @@ def _moved(name: str, change: Tensor, move: Tensor, stream: Tensor) -> Row:
 
 
 def _argmin(norms: list[Norm], streams: dict[str, Tensor], output: Tensor) -> Iterator[Row]:
-    """z⁺ = ρ(v⁺) against argmin f + D + g at z⁻ = ρ(v), from u = ∇φ(z⁻) and A = v⁺ − v, one sub-block after the other."""
+    """z⁺ = ρ(v⁺) against argmin f + D + g at z⁻ = ρ(v), from u = ∇φ(z⁻) and A = v⁺ − v, for every sub-block."""
     following = [*(streams[norm.name] for norm in norms[1:]), output]
     for norm, after in zip(norms, following, strict=True):
         v = streams[norm.name]

@@ -91,15 +91,15 @@ class Certificate:
     def table(self) -> str:
         """One line a row within 80 columns, then a counterexample for each that fails."""
         width = min(max([len(row.compared) for row in self.rows], default=0), WIDTH - 43)
-        lines = [*_wrapped(self.subject), *_wrapped(self.theorem, "  ")]
+        lines = [*wrapped(self.subject), *wrapped(self.theorem, "  ")]
         for row in self.rows:
             name = textwrap.wrap(row.compared, width)
             figures = f"{row.error:9.1e} ≤ {row.tolerance:7.1e} {row.points:6d} points" if row.points else ""
             lines.append(f"  {name[0]:{width}} {row.verdict}  {figures}".rstrip())
             lines += [f"    {rest}" for rest in name[1:]]
         for row in self.failures:
-            lines += _wrapped(f"counterexample to '{row.compared}': {row.where}")
-            lines += _wrapped(f"error {row.error:.3e}, tolerance {row.tolerance:.3e} ({row.reason})", "  ")
+            lines += wrapped(f"counterexample to '{row.compared}': {row.where}")
+            lines += wrapped(f"error {row.error:.3e}, tolerance {row.tolerance:.3e} ({row.reason})", "  ")
         lines.append("certified" if self.passed else "NOT certified")
         return "\n".join(lines)
 
@@ -136,7 +136,8 @@ def _plain(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Lines of at most 80 columns, those after the first further in."""
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ")
 
 

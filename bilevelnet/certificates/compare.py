@@ -134,7 +134,7 @@ def _gradient(
     chosen = torch.where(slope.smooth, output, 0.0)
     (d,) = torch.autograd.grad((w * chosen).sum(), target, retain_graph=True, materialize_grads=True)
     got, want = d * slope.direction, w * slope.fine
-    noise = truth.spread / (1e3 * STEP)  # 1e-15 of rounding, over the step
+    noise = truth.spread / (1e2 * STEP)  # 1e-14 of rounding (45 eps), over the step
     slack = torch.where(slope.smooth, w.abs() * (1e-7 * slope.fine.abs() + slope.gap + noise), 0.0)
     at = {}
     if slope.name is None and not truth.joint:  # one number a sample; a weight belongs to all of them

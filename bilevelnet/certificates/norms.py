@@ -10,6 +10,7 @@ and LayerNorm is the same with g the indicator of {Σz = 0}: there ∇φ(z) = x 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +31,10 @@ class Norm:
         self.name, self.module, self.flipped = name, module, flipped
         self.centred = "LayerNorm" in type(module).__name__
         self.width = _width(name, module)
-        self.eps = eps = next((getattr(module, key) for key in EPS if hasattr(module, key)), None)
+        eps: Any = next((getattr(module, key) for key in EPS if hasattr(module, key)), None)
         if not isinstance(eps, float) or eps <= 0:
             raise InputError(f"{name}: {type(module).__name__} with eps = {eps}: φ needs eps > 0")
-        n = self.width
+        n, self.eps = self.width, eps
         self.phi: Legendre = n * math.sqrt(eps) * BallHellinger().affine(scale=math.sqrt(n))
         self.g: Regularizer = AffineSet((1.0,) * n, 0.0) if self.centred else Zero()
         self.inclusion = Inclusion(self.phi, self.g)
@@ -77,9 +78,9 @@ def _width(name: str, module: nn.Module) -> int:
     weight = getattr(module, "weight", None)
     if shape is None and isinstance(weight, Tensor):
         shape = tuple(weight.shape)
-    if shape is None or len(tuple(shape)) != 1:
+    if shape is None or len(shape) != 1:
         raise InputError(f"{name}: {type(module).__name__} over {shape}; a norm over the last dimension is known")
-    return int(tuple(shape)[0])
+    return int(shape[0])
 
 
 def pin_eps(module: nn.Module) -> list[nn.Module]:
@@ -88,7 +89,7 @@ def pin_eps(module: nn.Module) -> list[nn.Module]:
 
     Returns the modules that were changed.
     """
-    changed = [m for m in module.modules() if isinstance(m, nn.RMSNorm) and m.eps is None]
+    changed: list[Any] = [m for m in module.modules() if isinstance(m, nn.RMSNorm) and m.eps is None]
     for m in changed:
         dtype = m.weight.dtype if m.weight is not None else torch.get_default_dtype()
         m.eps = torch.finfo(dtype).eps

@@ -1,10 +1,11 @@
-"""bilevelnet: what the library holds and how it solves it."""
+"""bilevelnet: what the library holds, certificates of layers, and files to start from."""
 
 from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +15,8 @@ from . import tables
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="A file that takes the same as JSON.")]
+Seed = Annotated[int, typer.Option(help="Of the points that are drawn.")]
 Section = StrEnum("Section", {name: name for name in contents.SECTIONS})  # type: ignore[misc]
 
 
@@ -52,3 +55,79 @@ def catalog(
         return
     text = json.dumps({name: contents.SECTIONS[name]() for name in names}, ensure_ascii=False, indent=1)
     typer.echo(text, file=out)
+
+
+@app.command()
+def verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE:NAME", help="A layer, chain, block or pair (φ, g), or the atlas."),
+    ] = None,
+    json_file: Json = None,
+    samples: Annotated[int, typer.Option(min=2, help="How many z⁻ of the named layer are drawn.")] = 24,
+    seed: Seed = 0,
+) -> None:
+    """Compare layers with an independent solution of their argmin problem; exit status 1 where a row fails."""
+    from . import verify as certificates
+
+    console = Console(highlight=False)
+    if json_file is not None and json_file.is_dir():
+        raise typer.BadParameter(f"{json_file} is a folder; name a file", param_hint="--json")
+    if target is None:
+        passed, data = certificates.atlas(console)
+    else:
+        certificate = _understood(certificates.one, target, samples, seed, console)
+        passed, data = certificate.passed, certificate.as_dict()
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def check(
+    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="A φ, g, pair (φ, g) or layer, or its class.")],
+    seed: Seed = 0,
+) -> None:
+    """The laws one by one, with a counterexample where one fails; exit status 1 then."""
+    from . import check as laws
+
+    raise typer.Exit(0 if _understood(laws.check, target, seed, Console(highlight=False)) else 1)
+
+
+new = typer.Typer(no_args_is_help=True, help="A file of ten lines to start from, and its test, which passes as it is.")
+app.add_typer(new, name="new")
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Of the module, in lower case, e.g. my_entropy; the class is MyEntropy.")
+]
+Folder = Annotated[Path, typer.Option(help="Where the two files go.")]
+
+
+@new.command()
+def divergence(name: Name, folder: Folder = Path()) -> None:
+    """A Legendre function, from its domain and value, and with it a Bregman divergence."""
+    _write("divergence", name, folder)
+
+
+@new.command()
+def regularizer(name: Name, folder: Folder = Path()) -> None:
+    """A convex function, from its value."""
+    _write("regularizer", name, folder)
+
+
+def _write(kind: str, name: str, folder: Path) -> None:
+    from .new import write
+
+    module, test = write(kind, name, folder)
+    typer.echo(f"wrote {module} and {test}; next: python -m pytest {test}")
+
+
+def _understood(call: Any, *args: Any) -> Any:
+    """The call; what the library refuses is told in a line."""
+    from ..errors import InputError
+
+    try:
+        return call(*args)
+    except InputError as refusal:
+        raise typer.BadParameter(str(refusal)) from refusal

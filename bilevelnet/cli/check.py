@@ -1,0 +1,55 @@
+"""The laws of one piece, layer or pair of the user's own, one by one."""
+
+from __future__ import annotations
+
+import textwrap
+
+import typer
+from rich.console import Console
+from torch import nn
+
+from .. import testing
+from ..certificates.certificate import wrapped
+from ..divergences import Bregman
+from ..layer import BilevelLayer
+from ..legendre import Legendre
+from ..regularizers import Regularizer
+from .named import named
+
+NAME = 36  # columns of the name of a law
+KINDS = "a Legendre function, a regularizer, a Bregman divergence, a pair (φ, g) or a BilevelLayer"
+
+
+def check(target: str, seed: int, console: Console) -> bool:
+    """Print the report of what is named; whether every law holds."""
+    report = laws(named(target, (nn.Module, tuple, list)), target, seed)
+    console.print("\n".join(wrapped(report.subject)))
+    for row in report.rows:
+        name = textwrap.wrap(row.law, NAME)
+        figures = f"{row.error:8.1e} ≤ {row.tolerance:7.1e} {row.points:5d} points" if row.points else ""
+        console.print("\n    ".join([f"  {name[0]:{NAME}} {row.verdict:10} {figures}".rstrip(), *name[1:]]))
+    for row in report.failures:
+        console.print("\n".join(wrapped(f"counterexample to '{row.law}': {row.where}")))
+        told = f"error {row.error:.3e}, tolerance {row.tolerance:.3e} ({row.reason})"
+        console.print("\n".join(wrapped(told, "  ")))
+    stated = [row for row in report.rows if row.points or not row.passed]
+    held = sum(row.passed for row in stated)
+    console.print(f"{held} of {len(stated)} laws hold")
+    return report.passed
+
+
+def laws(subject: object, target: str, seed: int) -> testing.Report:
+    """The report of the laws that the kind of the subject has; BadParameter where it has none."""
+    if isinstance(subject, Bregman):
+        subject = subject.phi
+    if isinstance(subject, Legendre):
+        return testing.check_legendre(subject, seed=seed, raises=False)
+    if isinstance(subject, Regularizer):
+        return testing.check_regularizer(subject, seed=seed, raises=False)
+    if isinstance(subject, BilevelLayer):
+        return testing.check_layer(subject, seed=seed, raises=False, thorough=False)
+    if isinstance(subject, (tuple, list)) and len(subject) == 2:
+        phi, g = subject
+        if isinstance(phi, Legendre) and isinstance(g, Regularizer):
+            return testing.check_closed_form(phi, g, seed=seed, raises=False)
+    raise typer.BadParameter(f"{target} is a {type(subject).__name__}; laws are known for {KINDS}")
