@@ -23,6 +23,14 @@ class Outcome(NamedTuple):
     error_bound: Callable[[], Tensor | None] | None = None
 
 
+class Near(NamedTuple):
+    """A point near the solution, from which a search starts, with the multipliers that its solver gave."""
+
+    z: Tensor
+    dual: Tensor
+    multipliers: dict[str, Tensor]
+
+
 class Map:
     """v ↦ z = prox^φ_g(v), bound to one (φ, g).
 
@@ -35,8 +43,8 @@ class Map:
     whole = False
     trivial = False
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
-        """The Outcome at v; ``init`` is a pair (z, u) near it, from which a search starts."""
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
+        """The Outcome at v; a search starts from ``init``."""
         raise NotImplementedError
 
     def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .errors import InputError
 from .legendre import Legendre
+from .maps import Map, Near
 from .problem import Prox, anchor
 from .regularizers import Regularizer
 from .regularizers.group_norms import GroupNorms
 from .solution import INVALID, KINK, Solution, check_policy, settle, squeeze, worst
 from .solvers import Solver, bind
-from .solvers.base import Map
 from .values import at_least_float32, check_floating, extremes, readable
 
 
@@ -123,14 +123,15 @@ class Bound:
             bound = torch.where(status <= KINK, bound, torch.inf)
         return Solution(z.to(dtype), u, status, residual, bound, iterations, self.map.name, multipliers)
 
-    def _near(self, init: Solution | Tensor | None, v: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _near(self, init: Solution | Tensor | None, v: Tensor) -> Near | None:
         if init is None:
             return None
-        z, u = (init.z, init.dual) if isinstance(init, Solution) else (init, None)
+        z, u, y = (init.z, init.dual, init.multipliers) if isinstance(init, Solution) else (init, None, {})
         if z.shape != v.shape:
             raise InputError(f"init has shape {tuple(z.shape)}, the problem {tuple(v.shape)}")
         z = z.detach().to(v.dtype)
-        return z, (self.prox.phi.grad(z) if u is None else u).detach().to(v.dtype)
+        y = {name: t.detach().to(v.dtype) for name, t in y.items()}
+        return Near(z, (self.prox.phi.grad(z) if u is None else u).detach().to(v.dtype), y)
 
     def sound(self, v: Tensor) -> bool:
         """Whether one look at v tells that every element has a solution, or nobody asked."""

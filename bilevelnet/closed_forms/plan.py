@@ -8,7 +8,7 @@ from torch import Tensor
 from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..problem import Prox, anchor
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, KINK, UNBOUNDED, worst
@@ -53,7 +53,7 @@ class ClosedFormMap(Map):
         z, w = self._point(v)
         return self.select.snap(w, z)
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         status = self.status(v)
         lost = worst(status, Prox(self.phi, self.g).dims) > KINK
         some = not readable(lost) or bool(lost.any())

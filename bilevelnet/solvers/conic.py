@@ -11,7 +11,7 @@ from torch import Tensor
 from ..domains import Interval
 from ..errors import InputError, SolveError
 from ..legendre import Legendre
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..piece import Weight
 from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
@@ -77,7 +77,10 @@ class ConicMap(Map):
                 weights.append((module, name))
                 parameters.append(parameter)
         expression, constraints = as_pair(g.expression(z))
-        problem = cp.Problem(cp.Minimize(phi.expression(z) + expression - v @ z), constraints)
+        objective = phi.expression(z) + expression - v @ z
+        if objective.size != 1:
+            raise InputError(f"{self.phi.label} with weights that differ entry by entry has no cvxpy expression")
+        problem = cp.Problem(cp.Minimize(objective), constraints)
         if not problem.is_dpp():
             raise InputError(
                 f"{self.phi.label} + {self.g.label} with these learned weights is not DPP: cvxpylayers cannot take it"
@@ -90,7 +93,7 @@ class ConicMap(Map):
             layer = CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args)
         return layer, weights
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         n = v.shape[-1] if v.ndim else 1
         if v.numel() == 0:
             return Outcome(v.clone(), v.clone(), torch.zeros(v.shape, dtype=torch.int8, device=v.device), 0, {})

@@ -7,6 +7,7 @@ Each term is scaled by c_i = 1/(N ‖A_i‖²), y_i = √c_i ỹ_i, so that the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -75,6 +76,14 @@ def vectors(x: Tensor, batch: int) -> Tensor:
     return x.reshape(*x.shape[:batch], math.prod(x.shape[batch:]))
 
 
+def scaled_rows(outer: list[Lens], event: tuple[int, ...], like: Tensor, roots: Sequence[float] = ()) -> Tensor:
+    """The maps A_i, times ``roots`` where given, one below the other: (M, n)."""
+    eye = torch.eye(math.prod(event), dtype=like.dtype, device=like.device)
+    matrices = [lens.matrix(event, like) for lens in outer]
+    scales = roots or [1.0] * len(outer)
+    return torch.cat([r * (eye if m is None else m) for r, m in zip(scales, matrices, strict=True)])
+
+
 class Dual:
     """The dual at v, for ``numerics.splitting``; see ``Composite`` there."""
 
@@ -82,23 +91,18 @@ class Dual:
         self.split, self.v = split, v
         self.batch, event = v.shape[: v.ndim - split.event_ndim], v.shape[v.ndim - split.event_ndim :]
         self.event = tuple(event)
-        self.matrices = [lens.matrix(self.event, v) for lens in split.outer]
         one = v.new_ones((*[1] * len(self.batch), *event))
         self.shapes = [lens.image(one).shape[len(self.batch) :] for lens in split.outer]
         self.sizes = [s.numel() for s in self.shapes]
         n = len(split.outer)
-        norms = [1.0 if m is None else float(torch.linalg.matrix_norm(m, 2)) for m in self.matrices]
+        matrices = [lens.matrix(self.event, v) for lens in split.outer]
+        norms = [1.0 if m is None else float(torch.linalg.matrix_norm(m, 2)) for m in matrices]
         self.roots = [1 / (math.sqrt(n) * (k or 1.0)) for k in norms]
-        self.rows = self._rows()
+        self.rows = scaled_rows(split.outer, self.event, v, self.roots)
         self.fixed = self._fixed()
         self.scale = torch.linalg.vector_norm(vectors(v, len(self.batch)), dim=-1, keepdim=True)
         sigma = torch.as_tensor(split.phi.strong_convexity, dtype=v.dtype, device=v.device).detach()
         self.sigma, self.steady = sigma, bool((sigma > 0).all())
-
-    def _rows(self) -> Tensor:
-        """The scaled maps, one below the other: (M, n)."""
-        eye = torch.eye(math.prod(self.event), dtype=self.v.dtype, device=self.v.device)
-        return torch.cat([r * (eye if m is None else m) for r, m in zip(self.roots, self.matrices, strict=True)])
 
     def _fixed(self) -> Tensor | None:
         """Σ A ∇²ψ* Aᵀ where it is the same everywhere."""

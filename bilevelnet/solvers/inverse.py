@@ -13,6 +13,7 @@ from .. import regularizers
 from ..domains import Domain, Interval
 from ..errors import InputError
 from ..legendre import Legendre, Separable
+from ..maps import Near
 from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.derivative import derivatives
@@ -117,8 +118,8 @@ class Inverse:
     def inverse(self, w: Tensor) -> Tensor:
         return self.point(w).z
 
-    def point(self, w: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Point:
-        """The solution of ∇ψ(z) = w; ``init``: (z, u) to start from."""
+    def point(self, w: Tensor, init: Near | None = None) -> Point:
+        """The solution of ∇ψ(z) = w, searched for from ``init``."""
         start = None
         if init is not None:
             start = init[1] if self.in_dual else unchart(common_domain(self.phi, self.terms), init[0])

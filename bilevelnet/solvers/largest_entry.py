@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..numerics.bracket import Evaluation
 from ..problem import anchor, inner_point
 from ..regularizers import Box
@@ -107,7 +107,7 @@ class LinfEquation(Norm):
         domain = self.phi.domain
         inside = (t > domain.lo) & (t < domain.hi)
         level = self.phi.grad(torch.where(inside, t, inner_point(domain)))
-        return torch.where(inside, level, torch.where(t <= domain.lo, -torch.inf, torch.inf))
+        return torch.where(inside, level, torch.where(t <= domain.lo, -torch.inf, t.new_full((), torch.inf)))
 
     def probe(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Evaluation:
         at = self.bounds(x, v)
@@ -187,7 +187,7 @@ class Clipped(Map):
         z = torch.where(high, at.s, torch.where(low, -at.s, z))
         return z, torch.where(high, at.top, torch.where(low, at.bottom, u))
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         outcome = self.free.solve(self._split(v)[2])
         z, u = self.point(v)
         return outcome._replace(z=z, dual=u)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
@@ -71,13 +71,13 @@ class NewtonMap(Map):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_family": None}  # the twins and their handles are this process's
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         c, good = self.coordinates, v.isfinite()
         for d in range(-self.event_ndim, 0):
             good = good.all(d, keepdim=True)
         v = torch.where(good, v, 0.0)
         refute([self.phi, *self.terms], v, lambda x: chart(c.domain, x)[0] if not c.dual else c.point(x))
-        start = None if init is None else c.unknown(*init)
+        start = None if init is None else c.unknown(init.z, init.dual)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(v, start, tensors, self._handles()[0], self.solver.max_iter, self.solver.tol)
         x = torch.where(x.isfinite(), x, 0.0)

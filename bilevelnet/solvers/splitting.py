@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..legendre import Legendre
-from ..maps import Map, Outcome
+from ..maps import Map, Near, Outcome
 from ..numerics.bracket import LIMIT, NONE
 from ..numerics.dual_search import DualPoint, Sizes, dual_search
 from ..numerics.search import register
@@ -20,7 +20,7 @@ from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, worst
 from ..values import tracked
 from .base import Solver
 from .certificate import Certificate, Term
-from .dual_problem import Dual, Split, vectors
+from .dual_problem import Dual, Split, scaled_rows, vectors
 from .twin import Twin, kept_handle, tensors_of
 
 
@@ -53,15 +53,11 @@ class Family:
     def search(
         self, v: Tensor, start: Tensor | None, tensors: list[Tensor], sizes: Sizes, max_iter: int, tol: float
     ) -> DualPoint:
-        """``start``: Σ A_iᵀ y_i near the solution."""
         self.twin.load(tensors)
         dual = Dual(self.split, v)
-        y = v.new_zeros(*dual.batch, sizes.width)
-        if start is not None:
-            flat = vectors(start, len(dual.batch))
-            y = torch.linalg.lstsq(dual.rows.mT, flat.reshape(-1, flat.shape[-1]).mT).solution.mT.reshape(y.shape)
-        found = minimise(dual, y, dual.first_step(y), max_iter, tol, lambda at: dual.infeasible(at.image - at.prox))
         roots = torch.cat([v.new_full((n,), r) for n, r in zip(dual.sizes, dual.roots, strict=True)])
+        y = v.new_zeros(*dual.batch, sizes.width) if start is None else start / roots
+        found = minimise(dual, y, dual.first_step(y), max_iter, tol, lambda at: dual.infeasible(at.image - at.prox))
         steps = found.step * v.new_tensor(dual.roots) ** 2
         inverse = _inverse(dual, found.y, found.step) if sizes.inverse else v.new_empty(*dual.batch, 0, 0)
         inverse = inverse * roots.unsqueeze(-1) / roots if sizes.inverse else inverse
@@ -92,7 +88,7 @@ class SplittingMap(Map):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
 
-    def solve(self, v: Tensor, init: tuple[Tensor, Tensor] | None = None) -> Outcome:
+    def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         split, n = self.split, self.split.event_ndim
         if v.ndim < n:
             raise InputError(f"v has {v.ndim} dimensions; {self.g.label} with {self.phi.label} acts on {n}")
@@ -103,7 +99,7 @@ class SplittingMap(Map):
         widths = [math.prod(lens.shapes(v)[-1][v.ndim - n :]) for lens in split.outer]
         graph = tracked(v, *tensors)
         sizes = Sizes(n, sum(widths), len(widths), graph)
-        start = None if init is None else v - init[1]
+        start = None if init is None else self._start(init, v, widths)
         found = dual_search(v, start, tensors, self._handle(), sizes, self.solver.max_iter, self.solver.tol)
         y = self._attached(found, v, widths) if graph else found.y
         z, u = split.inner.point(self._shifted(y, v, widths))
@@ -115,6 +111,16 @@ class SplittingMap(Map):
         status = torch.where(good, torch.maximum(status, self._inner_status(y, v, widths)), INVALID)
         known = certificate.multipliers, certificate.residual, certificate.error_bound
         return Outcome(z, u, status, found.iterations, *known)
+
+    def _start(self, init: Near, v: Tensor, widths: list[int]) -> Tensor:
+        """The multipliers of ``init``; else, of least size, those with Σ A_iᵀ y_i = v − u."""
+        batch = v.ndim - self.split.event_ndim
+        given = list(init.multipliers.values())
+        shapes = [lens.shapes(v)[-1] for lens in self.split.outer]
+        if [tuple(y.shape) for y in given] == shapes:
+            return torch.cat([vectors(y, batch) for y in given], -1)
+        rows = scaled_rows(self.split.outer, tuple(v.shape[batch:]), v)
+        return vectors(v.detach() - init.dual, batch) @ torch.linalg.pinv(rows)
 
     def _shifted(self, y: Tensor, v: Tensor, widths: list[int]) -> Tensor:
         """v − Σ A_iᵀ y_i."""
