@@ -202,3 +202,114 @@ def test_groups_of_one_and_a_zero_at_the_end_of_the_domain() -> None:
     want = bln.bregman_prox(power, R.L1(0.4), torch.tensor([1.0], dtype=F64))
     assert mixed[1] == 0
     assert float(mixed[0]) == pytest.approx(float(want), rel=1e-9)
+
+
+# Far out, beside one another, of both signs, tiny, and where float32 over- or underflows.
+FAR = [
+    [700.0, 0.0, 1.0, -700.0],
+    [-700.0] * 4,
+    [50.0, -50.0, 0.0, 1.0],
+    [100.0, 1.0, 0.0, 0.0],
+    [-95.0, -80.0, -1.0, -2.0],
+    [1e-300, 0.0, -1e-300, 1e-30],
+    [15.0, -15.0, 15.0, -15.0],
+]
+
+
+def far_cases() -> list[Any]:
+    first = [(p, g) for p, g in PAIRS if g.first]
+    return [
+        pytest.param(p, g, id=f"{p.name}-{g.name}", marks=() if k % 6 == 0 else pytest.mark.heavy)
+        for k, (p, g) in enumerate(first)
+    ]
+
+
+@pytest.mark.parametrize(("phi", "g"), far_cases())
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_far_out(phi: Spec, g: Spec, dtype: torch.dtype) -> None:
+    """Where ∇φ takes every value nothing is unbounded; what converged has finite gradients and misses the inclusion
+    by its rounding, a few hundred eps of its terms at most (1e4 eps leaves room for the sums).
+    """
+    phi, g = phi.build().to(dtype), g.build().to(dtype)
+    v = torch.tensor(FAR, dtype=F64).to(dtype).requires_grad_()
+    found = bln.solve_prox(phi, g, v, solver="multiplier", on_failure="ignore")
+    (slope,) = torch.autograd.grad(found.z.sum(), v)
+    if phi.dual_domain == bln.domains.Reals():
+        assert not (found.status == bln.Status.unbounded).any()
+        assert not (found.status == bln.Status.infeasible).any()
+    for i in range(len(FAR)):
+        if not found.converged[i]:
+            continue
+        assert not found.z[i].isnan().any()
+        if found.z[i].isfinite().all():
+            terms = sum(t[i].detach().nan_to_num(0, 0, 0).abs().sum() for t in (v, found.dual, found.z))
+            assert slope[i].isfinite().all(), FAR[i]
+            assert found.residual[i] <= 1e4 * torch.finfo(dtype).eps * (1 + terms), FAR[i]
+
+
+def test_the_largest_entry_of_a_saturated_entropy() -> None:
+    """z = 1 to rounding while u = 49.6 still is v − λ."""
+    found = bln.solve_prox(bln.legendre.FermiDirac(), R.LinfNorm(0.4), torch.tensor([50.0, -50.0, 0.0], dtype=F64))
+    assert found.converged
+    assert float(found.dual[0]) == pytest.approx(49.6, rel=1e-15)
+    assert found.dual[1:].tolist() == [-50.0, 0.0]
+    both = bln.solve_prox(bln.legendre.Tanh(), R.LinfNorm(0.4), torch.tensor([50.0, -50.0, 0.0], dtype=F64))
+    assert torch.allclose(both.dual, torch.tensor([49.8, -49.8, 0.0], dtype=F64), rtol=1e-15)
+
+
+def test_the_largest_entry_on_a_kink_and_with_a_smooth_term() -> None:
+    """argmin ½‖z‖² + |z₁ − 0.5| summed + λ max|z_i| by hand: the kink takes what is left of the force."""
+    g = R.LinfNorm(0.3) + R.L1(1.0).translate(0.5)
+    z = bln.bregman_prox(bln.legendre.Energy(), g, torch.tensor([0.4, -3.0], dtype=F64), solver="multiplier")
+    assert torch.allclose(z, torch.tensor([0.5, -1.7], dtype=F64), rtol=1e-12)  # −3 + 1 + 0.3
+    smooth = R.LinfNorm(0.3) + R.SquaredL2(1.0)
+    z = bln.bregman_prox(bln.legendre.Energy(), smooth, torch.tensor([2.0, 0.4], dtype=F64), solver="multiplier")
+    assert torch.allclose(z, torch.tensor([0.85, 0.2], dtype=F64), rtol=1e-12)  # (2 − 0.3)/2, 0.4/2
+
+
+def test_an_equation_of_mixed_signs_inside_a_half_line() -> None:
+    """−log z₁ − log z₂ + z₁ − z₂/2 on z₁ = z₂ = t: 2/t = 1/2. With v = (1, 1) it falls for ever."""
+    g, v = R.AffineSet([1.0, -1.0], 0.0), torch.tensor([[-1.0, 0.5], [1.0, 1.0]], dtype=F64)
+    found = bln.solve_prox(bln.legendre.Burg(), g, v, on_failure="nan")
+    assert found.status.tolist() == [0, int(bln.Status.unbounded)]
+    assert torch.allclose(found.z[0], torch.tensor([4.0, 4.0], dtype=F64), rtol=1e-14)
+
+
+@pytest.mark.parametrize("key", ["energy", "boltzmann_shannon", "fermi_dirac", "burg"])
+def test_masks_on_the_capped_simplex(key: str) -> None:
+    inf = torch.inf
+    v = torch.tensor([[1.0, -inf, 0.0], [-inf, -inf, 1.0], [-inf] * 3], dtype=F64)
+    phi, g = bln.legendre.get(key), R.CappedSimplex(1.0, 0.8)
+    found = bln.solve_prox(phi, g, v, on_failure="nan")
+    # One entry alone cannot reach the sum; a row of masks has none.
+    assert found.status.tolist() == [0, int(bln.Status.infeasible), int(bln.Status.invalid)]
+    assert found.z[0, 1] == 0
+    assert torch.allclose(found.z[0, [0, 2]], bln.bregman_prox(phi, g, v[0, [0, 2]]), rtol=1e-13)
+    with pytest.raises(bln.SolveError, match="masked"):
+        bln.bregman_prox(phi, g, v[2:])
+
+
+SHARED = [R.Simplex, R.L1Ball, R.L2Ball, R.L2Norm, R.LinfNorm, lambda s: R.SparseGroup(s, 0.3)]
+
+
+@pytest.mark.parametrize("make", SHARED)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e5])
+def test_a_bad_event_leaves_the_gradient_of_a_shared_weight(make: Any, bad: float) -> None:
+    phi, rows = bln.legendre.Burg(), torch.tensor([[-1.0, -0.2], [bad, -0.3], [-0.2, -0.1]], dtype=F64)
+
+    def slope(v: torch.Tensor) -> torch.Tensor:
+        s = torch.tensor(0.4, dtype=F64, requires_grad=True)
+        found = bln.solve_prox(phi, make(s), v, solver="multiplier", on_failure="nan")
+        return torch.autograd.grad(found.z[::2].sum(), s)[0]
+
+    good = torch.stack([rows[0], rows[0], rows[2]])
+    assert torch.allclose(slope(rows), slope(good), rtol=1e-12)
+
+
+def test_values_alone_on_a_constraint_inside_a_transform() -> None:
+    from test_scalar import MyEntropy
+
+    for g in (R.CappedSimplex(1.0, 0.5), R.GroupLasso(0.3, ((0, 1), (2,))), R.LinfNorm(0.4)):
+        forward, reverse = (m(lambda v, g=g: bln.bregman_prox(MyEntropy(), g, v))(V[0, :3]) for m in (jacfwd, jacrev))
+        assert torch.allclose(forward, reverse, rtol=1e-10, atol=1e-14)
+        assert bln.solve_prox(MyEntropy(), g, V[:, :3]).residual.max() <= 1e-14

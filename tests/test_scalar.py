@@ -273,3 +273,43 @@ def test_a_value_that_mixes_entries_is_refused(value: Any) -> None:
     g = type("Mixed", (bln.regularizers.Separable,), {"value": value})()
     with pytest.raises(bln.InputError, match="entry by entry"):
         bln.bregman_prox(bln.legendre.Energy(), g, V)
+
+
+FAR = [s * m for m in (700.0, 400.0, 95.0, 50.0, 15.0, 1e-300, 1e4) for s in (1.0, -1.0)]
+
+
+@pytest.mark.parametrize("phi", [pytest.param(p, id=p.name) for p in SEPARABLE if p.cls.key != "tanh_mixture"])
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_far_out(phi: Spec, dtype: torch.dtype) -> None:
+    """Where ∇φ takes every value nothing is unbounded; what converged is no NaN, and where finite so is its slope."""
+    phi = phi.build().to(dtype)
+    for g in (bln.regularizers.Huber(0.7, 0.5), bln.regularizers.LogBarrier(0.6), bln.regularizers.NegEntropy(0.6)):
+        v = torch.tensor(FAR, dtype=F64).to(dtype).requires_grad_()
+        found = bln.solve_prox(phi, g.to(dtype), v, solver="scalar", on_failure="ignore")
+        (slope,) = torch.autograd.grad(found.z.sum(), v)
+        good = found.converged
+        assert not found.z[good].isnan().any()
+        assert slope[good & found.z.isfinite()].isfinite().all()
+        if phi.dual_domain == bln.domains.Reals():
+            assert not (found.status == bln.Status.unbounded).any()
+
+
+def test_the_dual_point_beside_the_end_of_the_domain() -> None:
+    """u + h'(z) = v where z = 1 to rounding: u = v + 0.6/z for the barrier, v − 0 for what is flat there."""
+    v = torch.tensor([50.0, 100.0, 700.0], dtype=F64)
+    for key in ("fermi_dirac", "tanh"):
+        found = bln.solve_prox(bln.legendre.get(key), bln.regularizers.LogBarrier(0.6), v, solver="scalar")
+        assert found.z.tolist() == pytest.approx([1.0] * 3, abs=1e-15)
+        assert torch.allclose(found.dual, v + 0.6, rtol=1e-14)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 2.0])
+def test_a_bad_entry_leaves_the_gradient_of_a_shared_weight(bad: float) -> None:
+    def slope(v: torch.Tensor) -> torch.Tensor:
+        lam = torch.tensor(0.4, dtype=F64, requires_grad=True)
+        g = bln.regularizers.Huber(lam, 0.5)
+        found = bln.solve_prox(bln.legendre.Burg(), g, v, solver="scalar", on_failure="nan")
+        return torch.autograd.grad(found.z[::2].sum(), lam)[0]
+
+    want = slope(torch.tensor([-1.0, -1.0, -0.5], dtype=F64))
+    assert torch.allclose(slope(torch.tensor([-1.0, bad, -0.5], dtype=F64)), want, rtol=1e-14)
