@@ -74,6 +74,17 @@ def test_the_changed_blocks_are_layers_of_the_formula(kind: str) -> None:
         z = want
 
 
+@pytest.mark.parametrize("name", ["relu", "softplus"])
+def test_the_blocks_are_certified(name: str) -> None:
+    net = ready(torch_resnet.ResNet(torch_resnet.Basic, (1, 1), 4, 3, large=False))
+    layers = bregmanize(net, {nn.ReLU: name}).report.layers
+    z = bregmanize(net, {nn.ReLU: name}).report.layers[0](0.5 + images(2, side=4, channels=4).abs())
+    for layer in layers:
+        certificate = bln.verify(layer, samples=z)
+        assert certificate.passed, certificate
+        z = layer(z)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_the_bregman_network_of_the_same_weights(kind: str) -> None:
     net, x, phi = usual(kind), images(), legendre.Softplus(beta=3.0)
