@@ -72,7 +72,7 @@ class Select:
         inside = (knot > lo) & (knot < hi) if self.psi.phi.steep else (knot >= lo) & (knot <= hi) & knot.isfinite()
         inner = domain.inner() if domain.constant else torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, 1.0)
         level = self.psi.grad(torch.where(inside, knot, inner))
-        return torch.where(inside, level, torch.where(knot <= lo, -torch.inf, torch.inf))
+        return torch.where(inside, level, torch.where(knot <= lo, -torch.inf, v.new_full((), torch.inf)))
 
     def _level_of_number(self, t: Scalar) -> float:
         domain = self.psi.domain

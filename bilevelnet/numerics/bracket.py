@@ -42,7 +42,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     for iteration in range(1, max_iter + 1):
         value, slope, size_of = f(x)
         size = size_of()
-        value = torch.where(value.isnan(), torch.where(x > best, torch.inf, -torch.inf), value)
+        value = torch.where(value.isnan(), torch.where(x > best, torch.inf, x.new_full((), -torch.inf)), value)
         best = torch.where(value.isinf(), best, x)
         below = value < 0
         lo, hi = torch.where(below, torch.maximum(lo, x), lo), torch.where(below, hi, torch.minimum(hi, x))

@@ -61,7 +61,7 @@ def matrix_function(f: Function, x: Tensor) -> Tensor:
     second = torch.where(near, (along @ e + e @ along.mT) / 2, (bound @ e - e @ bound) / divisor)
     z = s.restore(torch.diag_embed(values.clamp(-most, most)) + bound + second)
     beyond = large & (z.abs() > most * torch.finfo(x.dtype).eps)
-    return torch.where(beyond, torch.where(z > 0, torch.inf, -torch.inf), z)
+    return torch.where(beyond, torch.where(z > 0, torch.inf, z.new_full((), -torch.inf)), z)
 
 
 def trace_function(f: Function, slope: Function, x: Tensor) -> Tensor:

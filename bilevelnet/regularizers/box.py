@@ -30,7 +30,7 @@ class Nonneg(Piecewise):
         return (0.0,), (-math.inf, 0.0)
 
     def conjugate(self, y: Tensor) -> Tensor:
-        return torch.where(y <= 0, 0.0, torch.inf)
+        return torch.where(y <= 0, y.new_zeros(()), torch.inf)
 
 
 class Box(Piecewise):

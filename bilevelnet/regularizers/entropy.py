@@ -50,7 +50,7 @@ class NegEntropy(Smooth):
     def conjugate(self, y: Tensor) -> Tensor:
         lam = torch.as_tensor(self.lam, dtype=y.dtype, device=y.device)
         entropic = lam * (y / torch.where(lam > 0, lam, 1.0)).exp()
-        return torch.where(lam > 0, entropic, torch.where(y <= 0, 0.0, torch.inf))
+        return torch.where(lam > 0, entropic, torch.where(y <= 0, y.new_zeros(()), torch.inf))
 
     def span(self) -> dict[str, Scalar]:
         return {"log": self.lam}

@@ -70,7 +70,7 @@ class GroupNorms(Regularizer):
         s, c = v if _is_zero(lam1) else _soft(v, step * lam1), step * lam2
         n = self._norms(s)
         kept = n > c
-        factor = torch.where(kept, (n - c) / torch.where(kept, n, 1.0), torch.where(n <= c, 0.0, torch.nan))
+        factor = torch.where(kept, (n - c) / torch.where(kept, n, 1.0), torch.where(n <= c, n.new_zeros(()), torch.nan))
         # λ₂ = 0 is no norm: 0 stays with the derivative 1
         factor = torch.where((n == 0) & torch.as_tensor(c == 0, device=v.device), 1.0, factor)
         return s * self._spread(factor, s, 1.0)
@@ -81,7 +81,7 @@ class GroupNorms(Regularizer):
         inside = (self._norms(s) <= lam2).all(self.dim)
         if self.groups is not None:
             inside = inside & ((self._spread(torch.zeros_like(self._norms(s)), s, 1.0) * s) == 0).all(self.dim)
-        return torch.where(inside, 0.0, torch.inf)
+        return torch.where(inside, y.new_zeros(()), torch.inf)
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # Where z_G ≠ 0 the gradient of ‖z_G‖ is fixed, and z_i = 0 leaves [−λ₁, λ₁]; where z_G = 0 the set is the sum

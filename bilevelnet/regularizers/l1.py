@@ -34,7 +34,7 @@ class L1(Piecewise):
         return self.lam * z.abs()
 
     def conjugate(self, y: Tensor) -> Tensor:
-        return torch.where(y.abs() <= self.lam, 0.0, torch.inf)
+        return torch.where(y.abs() <= self.lam, y.new_zeros(()), torch.inf)
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp

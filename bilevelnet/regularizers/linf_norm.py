@@ -38,7 +38,7 @@ class LinfNorm(Regularizer):
 
     def conjugate(self, y: Tensor) -> Tensor:
         inside = y.abs().sum(self.dim, keepdim=True) <= self.lam
-        return torch.where(inside, 0.0, torch.inf).squeeze(self.dim)
+        return torch.where(inside, y.new_zeros(()), torch.inf).squeeze(self.dim)
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # ∂g(z) is λ times the convex hull of sign(z_i) e_i over the largest |z_i|, at 0 the l1 ball.

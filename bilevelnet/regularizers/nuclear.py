@@ -44,7 +44,7 @@ class Nuclear(Regularizer):
 
     def conjugate(self, y: Tensor) -> Tensor:
         largest = self.keep(torch.linalg.matrix_norm(self._matrix(y), 2))
-        return self.drop(torch.where(largest <= self.lam, 0.0, torch.inf))
+        return self.drop(torch.where(largest <= self.lam, largest.new_zeros(()), torch.inf))
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # ∂g(Z) = λ(U Vᵀ + W), Uᵀ W = 0, W V = 0, σ_1(W) ≤ 1, with U, V of the singular values that are not 0.
@@ -119,7 +119,7 @@ class PsdTrace(Regularizer):
         values = torch.linalg.eigvalsh((y + y.mT) / 2)
         # A rounded Y lies in the cone up to half of its digits.
         slack = torch.finfo(y.dtype).eps ** 0.5 * values.abs().amax(-1)
-        return self.drop(torch.where(self.keep(values[..., -1] - slack) <= self.lam, 0.0, torch.inf))
+        return self.drop(torch.where(self.keep(values[..., -1] - slack) <= self.lam, y.new_zeros(()), torch.inf))
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # ∂g(Z) = λI − {W ⪰ 0 : W Z = 0}

@@ -45,7 +45,7 @@ class TV1d(Regularizer):
         # A rounded y has the sum 0 up to half of its digits.
         balanced = total.abs() <= torch.finfo(y.dtype).eps ** 0.5 * y.abs().sum(self.dim, keepdim=True)
         inside = (sums.abs() <= self.lam).all(self.dim, keepdim=True) & balanced
-        return torch.where(inside, 0.0, torch.inf).squeeze(self.dim)
+        return torch.where(inside, y.new_zeros(()), torch.inf).squeeze(self.dim)
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp

@@ -34,7 +34,7 @@ class Zero(Smooth):
         return v
 
     def conjugate(self, y: Tensor) -> Tensor:
-        return torch.where(y == 0, 0.0, torch.inf)
+        return torch.where(y == 0, y.new_zeros(()), torch.inf)
 
     def expression(self, z: Any) -> Any:
         return 0.0
