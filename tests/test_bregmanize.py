@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from itertools import pairwise
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_the_twin_is_the_limit_and_the_bound_holds(kind: str) -> None:
         for block in report.blocks:
             # Rounding adds some 1e-15 of A, of size 1 to 10, to a difference of exact values within the bound.
             assert 0 < block.difference <= block.bound + 1e-13
-    for before, after in zip(reports, reports[1:], strict=False):
+    for before, after in pairwise(reports):
         for a, b in zip(before.blocks, after.blocks, strict=True):
             assert math.isclose(a.bound, 10 * b.bound, rel_tol=1e-12)  # proportional to log 2/β
         assert after.from_twin < before.from_twin / 2
