@@ -18,6 +18,7 @@ from .exponential import Exponential
 from .fermi_dirac import FermiDirac
 from .hellinger import Hellinger
 from .hypentropy import Hypentropy
+from .input_convex import InputConvex
 from .isrlu import Isrlu
 from .leaky_relu import LeakyRelu
 from .log_cosh import LogCosh

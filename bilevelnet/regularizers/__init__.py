@@ -15,6 +15,7 @@ from .excess import Excess
 from .group_norms import GroupLasso, L2Norm, SparseGroup
 from .hinge import Deadzone, Hinge
 from .huber import Huber
+from .input_convex import InputConvex, InputConvexVector
 from .l1 import L1, L1Box
 from .linf_norm import LinfNorm
 from .nuclear import Nuclear, Nuclear2x2, PsdTrace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -230,6 +231,8 @@ def _expression(phi: Legendre, event: Event, draw: Draw) -> Finding:
         points = in_interval(phi.domain, draw, near=False) if isinstance(phi.domain, Interval) else points
         points = points[points.abs() < 10].unsqueeze(-1)
     variable = cp.Variable(points.shape[1:], symmetric=True) if event.symmetric else cp.Variable(points.shape[1:])
+    if list(phi.parameters()):  # as numbers; the conic solver makes cvxpy parameters of them
+        phi = copy.deepcopy(phi).requires_grad_(False)
     try:
         expression = phi.expression(variable)
     except InputError as refusal:

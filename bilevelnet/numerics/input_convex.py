@@ -1,0 +1,47 @@
+"""A network that is convex in its input (Amos, Xu & Kolter, 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import InputError
+
+
+class InputConvexNetwork(nn.Module):
+    """h(x) = ⟨w, y_K⟩ with y_1 = s(A_1 x + b_1), y_{k+1} = s(W_k y_k + A_{k+1} x + b_{k+1}); W_k, w ≥ 0, s = softplus.
+
+    Smooth, so that Newton's method has its Hessian. ``hidden`` holds the widths of y_1, …, y_K. W_k and w are the
+    softplus of raw Parameters, which start where a row sums to 1; A_k and b_k are free. Maps (…, width) to (…), in the
+    dtype of x. Raises InputError unless there is a layer, of at least one unit each.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int]):
+        super().__init__()
+        if width < 1 or not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
+            raise InputError(
+                f"an input-convex network has a width and hidden widths of at least 1, not {width}, {hidden}"
+            )
+        self.skips = nn.ModuleList(nn.Linear(width, n) for n in hidden)
+        for skip in self.skips:
+            nn.init.normal_(skip.weight, std=1 / math.sqrt(width))  # type: ignore[arg-type]
+            nn.init.uniform_(skip.bias, -1, 1)  # type: ignore[arg-type]
+        shapes = [*((after, before) for before, after in pairwise(hidden)), (hidden[-1],)]
+        self.raw = nn.ParameterList(nn.Parameter(torch.full(s, math.log(math.expm1(1 / s[-1])))) for s in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor | None = None
+        for k, skip in enumerate(self.skips):
+            step = functional.linear(x, *(t.to(x.dtype) for t in skip.parameters()))
+            y = functional.softplus(step if y is None else step + functional.linear(y, self._positive(k - 1, x)))
+        assert y is not None
+        return (y * self._positive(-1, x)).sum(-1)
+
+    def _positive(self, k: int, like: Tensor) -> Tensor:
+        """W_k, or w for the last one, in the dtype of ``like``."""
+        return functional.softplus(self.raw[k]).to(like.dtype)
