@@ -65,7 +65,7 @@ class Bound:
         self.subject = f"prox of {g.label} under {phi.label}"
         self.width, grouped = phi.width or g.width, any(isinstance(m, GroupNorms) for m in g.modules())
         self.exact = phi.width is not None or not grouped  # entries beyond the groups are free
-        if None not in (phi.width, g.width) and (phi.width < g.width if grouped else phi.width != g.width):
+        if phi.width and g.width and (phi.width < g.width if grouped else phi.width != g.width):
             raise InputError(f"{phi.label} takes vectors of width {phi.width}, {g.label} of width {g.width}")
         self.square = self.prox.event_ndim == 2 and any(getattr(p.domain, "symmetric", False) for p in (phi, g))
 
