@@ -184,10 +184,10 @@ class AffineSubspace(Domain):
         self.rows, self.level = rows, level
 
     def contains(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
-        rows = self.rows.to(z)
+        rows, level = self.rows.to(z), torch.as_tensor(self.level).to(z)
         size = 2 * z.shape[-1] * torch.finfo(z.dtype).eps
-        slack = (size * z.abs() + off) @ rows.abs().mT + size * abs(self.level)  # type: ignore[operator]
-        return ((z @ rows.mT - self.level).abs() <= slack).all(-1)
+        slack = (size * z.abs() + off) @ rows.abs().mT + size * level.abs()
+        return ((z @ rows.mT - level).abs() <= slack).all(-1)
 
     def interior(self, z: Tensor) -> Tensor:
         return self.contains(z)

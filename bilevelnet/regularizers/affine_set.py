@@ -41,7 +41,8 @@ class AffineSet(Regularizer):
         else:
             self.__dict__["_a"] = _numbers(a)
         self.b = torch.as_tensor(b, dtype=torch.float64) if isinstance(b, (list, tuple)) else b  # type: ignore[assignment]
-        rows = self._rows(torch.empty(0, dtype=torch.float64)).detach()
+        rows, _ = self.equations(torch.empty(0, dtype=torch.float64))
+        rows = rows.detach()
         rank = int(torch.linalg.matrix_rank(rows)) if bool(rows.isfinite().all()) else 0
         if rank < len(rows):
             raise InputError(f"affine_set: a has rank {rank} with {len(rows)} rows; drop the dependent ones")
@@ -62,17 +63,18 @@ class AffineSet(Regularizer):
 
     @property
     def domain(self) -> AffineSubspace:  # type: ignore[override]
-        return AffineSubspace(self._rows(torch.empty(0, dtype=torch.float64)), self.b)
+        return AffineSubspace(*self.equations(torch.empty(0, dtype=torch.float64)))
 
     def value(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(self._excess(z).sum(-1))
+        self._fitting(z)
+        return torch.zeros_like(z.sum(-1))
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
-        rows = self._rows(v)
-        move = self._pseudoinverse(rows)
-        z = v - move(self._excess(v))
+        rows, level = self._fitting(v)
+        move = _pseudoinverse(rows)
+        z = v - move(v @ rows.mT - level)
         # Once more for the rounding of a large v, which is no part of the derivative.
-        return z - move(self._excess(z)).detach()
+        return z - move(z @ rows.mT - level).detach()
 
     def conjugate(self, y: Tensor) -> Tensor:
         z = self.prox(torch.zeros_like(y))
@@ -82,7 +84,8 @@ class AffineSet(Regularizer):
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # The normal cone is the range of Aᵀ; the violation is the distance of z from the set.
-        missed = self._pseudoinverse(self._rows(z))(self._excess(z))
+        rows, level = self._fitting(z)
+        missed = _pseudoinverse(rows)(z @ rows.mT - level)
         return (norm(y - self._along(y), (-1,)) + norm(missed, (-1,))).squeeze(-1)
 
     def expression(self, z: Any) -> Any:
@@ -102,25 +105,33 @@ class AffineSet(Regularizer):
             raise InputError(f"affine_set: a has shape {tuple(a.shape)}; give a vector (n) or a matrix (k, n)")
         return a if a.ndim == 2 else a.unsqueeze(0)
 
-    def _excess(self, z: Tensor) -> Tensor:
-        """A z − b."""
-        rows = self._rows(z)
+    def equations(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(A, b) as ``like``, each equation divided by 2^k ≈ max |a_i|: the same set, and ‖a‖² in range."""
+        a = self._rows(self.a if isinstance(self.a, Tensor) else like.double())
+        largest = a.detach().abs().amax(-1)
+        unit = torch.where(largest > 0, largest.log2().floor().exp2(), 1.0)
+        b = self.b if isinstance(self.b, Tensor) else torch.tensor(self.b, dtype=torch.float64, device=a.device)
+        return (a / unit.unsqueeze(-1)).to(like.dtype), (b / unit).to(like.dtype)
+
+    def _fitting(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The equations for z; InputError where z has another width."""
+        rows, level = self.equations(z)
         if rows.shape[1] != z.shape[-1]:
             raise InputError(f"affine_set: a has width {rows.shape[1]}, z has {z.shape[-1]}")
-        b = self.b.to(z.dtype) if isinstance(self.b, Tensor) else self.b
-        return z @ rows.mT - b
+        return rows, level
 
     def _along(self, y: Tensor) -> Tensor:
         """The part of y in the range of Aᵀ."""
-        rows = self._rows(y)
-        return self._pseudoinverse(rows)(y @ rows.mT)
+        rows, _ = self._fitting(y)
+        return _pseudoinverse(rows)(y @ rows.mT)
 
-    def _pseudoinverse(self, rows: Tensor) -> Any:
-        """r ↦ A⁺ r, by a ‖a‖⁻² for one row, else by Aᵀ = QR: Q R⁻ᵀ r, which does not square the condition of A Aᵀ."""
-        if len(rows) == 1:
-            return lambda r: r / rows.square().sum() * rows[0]
-        q, upper = torch.linalg.qr(rows.mT)
-        return lambda r: torch.linalg.solve_triangular(upper.mT, r.unsqueeze(-1), upper=False).squeeze(-1) @ q.mT
+
+def _pseudoinverse(rows: Tensor) -> Any:
+    """r ↦ A⁺ r, by a ‖a‖⁻² for one row, else by Aᵀ = QR: Q R⁻ᵀ r, which does not square the condition of A Aᵀ."""
+    if len(rows) == 1:
+        return lambda r: r / rows.square().sum() * rows[0]
+    q, upper = torch.linalg.qr(rows.mT)
+    return lambda r: torch.linalg.solve_triangular(upper.mT, r.unsqueeze(-1), upper=False).squeeze(-1) @ q.mT
 
 
 def _numbers(a: Any) -> Any:

@@ -1,0 +1,47 @@
+"""Laws of scaling by powers of two, which are exact: squares and products on the way must not leave the range."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from catalog import REGULARIZERS, Spec
+
+import bilevelnet as bln
+from bilevelnet.testing.points import Draw, event_of
+
+HOMOGENEOUS = [pytest.param(s, id=s.name) for s in REGULARIZERS if s.build().homogeneous]
+SCALES = (2.0**-90, 2.0**-70, 2.0**70, 2.0**90)  # their squares are 0 and inf in float32
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("spec", HOMOGENEOUS)
+def test_prox_of_a_homogeneous_function_scales(spec: Spec, scale: float, device: str) -> None:
+    g = spec.build().to(device)
+    event = event_of(g)
+    v = event.project(Draw(device=device, dtype=torch.float32).normal(20, *event.shape))
+    expected, found = g.prox(v), g.prox(v * scale, scale) / scale  # prox of c g at c v is c prox of g at v
+    # nothing is rounded anew but in eigenvalues, whose search starts elsewhere: a few eps of the largest entry
+    slack = 32 * torch.finfo(v.dtype).eps * event.expand(event.norm(v))
+    assert bool(((found - expected).abs() <= slack).all())
+
+
+@pytest.mark.parametrize("scale", [*SCALES, 1e20, 1e-25])
+@pytest.mark.parametrize("b", [0.3, torch.tensor(0.3), torch.tensor([0.3])], ids=["number", "tensor", "vector"])
+@pytest.mark.parametrize("kind", [tuple, torch.tensor, lambda a: torch.nn.Parameter(torch.tensor(a))])
+def test_an_equation_may_be_multiplied(scale: float, b: object, kind: object, device: str) -> None:
+    a, v = (1.0, -2.0, 0.5, 0.3), Draw(device=device, dtype=torch.float32).normal(20, 4)
+    plain = bln.regularizers.AffineSet(a, 0.3).to(device)
+    scaled = bln.regularizers.AffineSet(kind(tuple(scale * t for t in a)), b * scale).to(device)  # type: ignore[operator]
+    # 1e20 and 1e-25 are rounded: eps of a and b
+    slack = 4 * torch.finfo(v.dtype).eps * (1 + v.abs().amax(-1, keepdim=True))
+    z = bln.bregman_prox(bln.legendre.Energy(), scaled, v)
+    assert bool(((z - plain.prox(v)).abs() <= slack).all())
+    assert bool(scaled.domain.contains(z).all())
+    assert bool((scaled.distance(z, v - z) <= 8 * slack.squeeze(-1)).all())
+
+
+def test_equations_of_different_size_are_independent() -> None:
+    g = bln.regularizers.AffineSet(((1e-25, 0.0, 0.0), (0.0, 1e20, 1e20)), torch.tensor([2e-25, 1e20]))
+    z = g.prox(torch.tensor([0.1, 0.2, 0.4]))
+    # one rounding of each entry
+    torch.testing.assert_close(z, torch.tensor([2.0, 0.4, 0.6]), rtol=1e-6, atol=0)
