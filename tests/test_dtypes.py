@@ -9,6 +9,7 @@ import torch
 from catalog import LEGENDRE, REGULARIZERS, Spec, cases
 
 import bilevelnet as bln
+from bilevelnet.regularizers import Regularizer
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -36,12 +37,8 @@ def test_regularizers_keep_the_dtype(spec: Spec, dtype, default):
     x = event(g, dtype)
     assert g.value(x).dtype is dtype
     assert g.prox(x).dtype is dtype
-    try:
-        conjugate = g.conjugate(x)
-    except bln.InputError as missing:
-        assert "states no conjugate" in str(missing)
-    else:
-        assert conjugate.dtype is dtype
+    if type(g).conjugate is not Regularizer.conjugate:
+        assert g.conjugate(x).dtype is dtype
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
