@@ -138,3 +138,29 @@ def test_a_matrix_fixes_the_width() -> None:
     torch.testing.assert_close(z, want, rtol=0, atol=VALUE)
     with pytest.raises(bln.InputError, match="mahalanobis takes vectors of width 3, nuclear_2x2 of width 4"):
         bln.bregman_prox(phi, regularizers.Nuclear2x2(0.1), v)
+
+
+def test_infeasible_and_unbounded_told_apart_sample_by_sample() -> None:
+    """A back end that answers for the batch as a whole, or with numbers for what has no solution, is not believed."""
+    v = torch.tensor([[0.3, -0.4, 1.0], [torch.nan, 0.0, 1.0], [1.0, 2.0, 3.0]], dtype=torch.float64)
+    ball = regularizers.L2Ball(1.0)
+    found = bln.solve_prox(
+        legendre.Energy(), ball + regularizers.AffineSet((1.0,) * 3, b=5.0), v, "conic", on_failure="nan"
+    )
+    assert found.status.tolist() == [bln.Status.infeasible, bln.Status.invalid, bln.Status.infeasible]
+    assert found.z.isnan().all()
+    found = bln.solve_prox(
+        legendre.Burg(), regularizers.TV1d(1.0), torch.tensor([[-1.0, 2.0], [-1.0, -3.0]]), "conic", "nan"
+    )
+    assert found.status.tolist() == [bln.Status.unbounded, bln.Status.converged]
+    assert found.z.dtype is torch.float32
+
+
+def test_one_entry_without_a_solution_spoils_no_row() -> None:
+    v = torch.tensor([[[-1.0, 2.0]], [[-1.0, -3.0]]], dtype=torch.float64)
+    found = bln.solve_prox(legendre.Burg(), regularizers.Zero(), v, "conic", on_failure="nan")
+    assert found.status.tolist() == [[[bln.Status.converged, bln.Status.unbounded]], [[bln.Status.converged] * 2]]
+    assert found.z[0, 0, 0] == pytest.approx(1.0, abs=VALUE)
+    assert bln.solve_prox(legendre.Energy(), regularizers.L1(0.3), torch.tensor(0.7), "conic").z == pytest.approx(
+        0.4, abs=VALUE
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..maps import Map, Near, Outcome
 from ..piece import Weight
 from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
-from ..solution import CONVERGED, INVALID, MAX_ITER
+from ..solution import CONVERGED, INFEASIBLE, INVALID, KINK, MAX_ITER, UNBOUNDED
 from .base import Solver
 
 # One proximal step from the answer moves it by no more than this; Clarabel's defaults reach 1e-4 to 1e-5 in z.
@@ -38,6 +38,28 @@ class Conic(Solver):
         return ConicMap(phi, g, self)
 
 
+class Compiled(NamedTuple):
+    """A cvxpylayers layer, its cvxpy problem, the parameters, and the weights behind all of them but the first."""
+
+    layer: Any
+    problem: Any
+    parameters: list[Any]
+    weights: list[tuple[Any, str]]
+
+    def status(self, values: list[Tensor]) -> int:
+        """How cvxpy itself ends on one sample."""
+        import cvxpy as cp
+
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.value = value.detach().cpu().numpy()
+        try:
+            self.problem.solve(solver=cp.SCS if self.layer.ctx.cone_dims.psd else cp.CLARABEL)
+        except cp.error.SolverError:
+            return MAX_ITER
+        ended = self.problem.status.removesuffix("_inaccurate")
+        return {"optimal": CONVERGED, "infeasible": INFEASIBLE, "unbounded": UNBOUNDED}.get(ended, MAX_ITER)
+
+
 class ConicMap(Map):
     name = "conic"
 
@@ -50,6 +72,7 @@ class ConicMap(Map):
         width = phi.width or g.width or 2
         if g.width is not None and g.width > width:
             raise InputError(f"{phi.label} takes vectors of width {width}, {g.label} of width {g.width}: give both one")
+        self.separable = not (phi.event_ndim or g.event_ndim)
         try:
             self._build(width)  # refuses now what has no expression, or none that cvxpylayers can differentiate
         except ImportError as missing:
@@ -57,7 +80,7 @@ class ConicMap(Map):
                 f"the conic solver needs the extra 'conic': pip install 'bilevelnet[conic]' ({missing})"
             ) from missing
 
-    def _build(self, n: int) -> tuple[Any, list[tuple[Any, str]]]:
+    def _build(self, n: int) -> Compiled:
         import cvxpy as cp
         from cvxpylayers.torch import CvxpyLayer
 
@@ -91,29 +114,59 @@ class ConicMap(Map):
             # cvxpylayers 1.2 differentiates Clarabel's semidefinite solutions wrongly (by 1 in dz/dv), SCS's rightly.
             args = {"solve_method": "SCS", "eps_abs": 1e-9, "eps_rel": 1e-9}
             layer = CvxpyLayer(problem, parameters=[v, *parameters], variables=[z], solver_args=args)
-        return layer, weights
+        return Compiled(layer, problem, [v, *parameters], weights)
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
-        n = v.shape[-1] if v.ndim else 1
         if v.numel() == 0:
             return Outcome(v.clone(), v.clone(), torch.zeros(v.shape, dtype=torch.int8, device=v.device), 0, {})
-        layer, weights = self._build(n)
-        rows = v.reshape(-1, n).double()
-        values = []
-        for module, name in weights:
+        if not v.ndim:
+            z, u, status, *_ = self.solve(v[None])
+            return Outcome(z[0], u[0], status[0], 0, {})  # type: ignore[index]
+        z, status, residual = self._solved(v, v.shape[-1])
+        if self.separable and bool((status > KINK).any()):  # entry by entry: one without a solution spoils no row
+            alone = self._solved(v, 1)
+            lost = (status > KINK).expand(v.shape)
+            z, status, residual = (torch.where(lost, *pair) for pair in zip(alone, (z, status, residual), strict=True))
+        with torch.no_grad():
+            dual = self.phi.grad(self._inside(z))
+        return Outcome(z.to(v.dtype), dual.to(v.dtype), status, 0, {}, lambda: residual.to(v.dtype))
+
+    def _solved(self, v: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """z in float64, and of each event of n entries, kept as 1, the status and the residual."""
+        compiled = self._build(n)
+        given = v.reshape(-1, n).double()
+        good = given.detach().isfinite().all(-1)
+        rows = torch.where(good[:, None], given, 0.0)
+        values = [rows]
+        for module, name in compiled.weights:
             w = getattr(module, name)
             rows_of_w = w.to(torch.float64).broadcast_to(v.shape).reshape(-1, n)
             values.append(rows_of_w if _is_vector(w) else rows_of_w[:, 0])
-        good = rows.detach().isfinite().all(-1)
+        told: list[int] | None = None
         try:
-            (z,) = layer(torch.where(good[:, None], rows, 0.0), *values)
-        except Exception as failure:  # the back end raises what it likes; say which problem it was
+            (z,) = compiled.layer(*values)
+        except Exception:  # the back end raises what it likes, for the whole batch
+            told = [compiled.status([t[i] for t in values]) for i in range(len(rows))]
+            z = self._without(compiled, values, [i for i, s in enumerate(told) if s == CONVERGED])
+        z, rows, event = z.reshape(v.shape), rows.reshape(v.shape), (*v.shape[:-1], v.shape[-1] // n, n)
+        moved, residual = (t.reshape(event).amax(-1) for t in self._judge(z.detach(), rows.detach()))
+        status = torch.where(moved <= self.solver.accept, CONVERGED, MAX_ITER).flatten()
+        for i in ((status != CONVERGED) & good).nonzero().flatten().tolist():
+            found = told[i] if told else compiled.status([t[i] for t in values])
+            status[i] = MAX_ITER if found == CONVERGED else found
+        return z, torch.where(good, status, INVALID).reshape(moved.shape), residual
+
+    def _without(self, compiled: Compiled, values: list[Tensor], kept: list[int]) -> Tensor:
+        """z of the rows that have a solution, NaN in the others."""
+        z = torch.full_like(values[0], torch.nan)
+        if not kept:
+            return z
+        index = torch.tensor(kept, device=z.device)
+        try:
+            (part,) = compiled.layer(*(t[index] for t in values))
+        except Exception as failure:
             raise SolveError(f"the conic back end failed on {self.phi.label} + {self.g.label}: {failure}") from failure
-        z = z.reshape(v.shape)
-        status = self._judge(z.detach(), v.detach().double(), good.reshape(*v.shape[:-1], 1) if v.ndim else good[0])
-        with torch.no_grad():
-            dual = self.phi.grad(self._inside(z))
-        return Outcome(z.to(v.dtype), dual.to(v.dtype), status, 0, {})
+        return z.index_copy(0, index, part)
 
     def _inside(self, z: Tensor) -> Tensor:
         # The interior-point answer may leave the domain by its tolerance.
@@ -126,15 +179,14 @@ class ConicMap(Map):
             torch.as_tensor(domain.hi - tiny, dtype=z.dtype),
         )
 
-    def _judge(self, z: Tensor, v: Tensor, good: Tensor) -> Tensor:
+    def _judge(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """By how much one proximal step moves each entry of z, relative to it, and the same in dual units."""
         inside = self._inside(z)
         step = 1 / self._curvature(inside)
         if self.g.event_ndim and not self.phi.event_ndim:
             step = step.amin(-1, keepdim=True)
-        moved = self.g.prox(inside + step * (v - self.phi.grad(inside)), step) - z
-        fine = moved.abs() <= self.solver.accept * (1 + z.abs())
-        status = torch.where(fine, CONVERGED, MAX_ITER)
-        return torch.where(good, status, INVALID)
+        moved = (self.g.prox(inside + step * (v - self.phi.grad(inside)), step) - z).abs()
+        return (moved / (1 + z.abs())).nan_to_num(torch.inf), moved / step
 
     def _curvature(self, z: Tensor) -> Any:
         # φ'' of each entry, or the largest eigenvalue of the Hessian of each event
