@@ -39,6 +39,8 @@ class Chain(nn.Module):
             raise InputError("Chain needs at least one layer")
         if space not in ("primal", "dual"):
             raise InputError(f'space is "primal" or "dual", not {space!r}')
+        if space == "dual" and layers[0].problem.divergence.moves:
+            raise InputError('space="dual" starts from ∇φ(z⁻), but φ of the first layer depends on z⁻: start from z⁻')
         for a, b in pairwise(layers):
             d_out, d_in = getattr(a.coupling, "out_features", None), getattr(b.coupling, "in_features", None)
             if None not in (d_out, d_in) and d_out != d_in:
@@ -48,7 +50,7 @@ class Chain(nn.Module):
             self.add_module(str(i), layer)
         self.space, self.on_failure = space, check_policy(on_failure)
         # Whether each layer takes over the u of the layer before it.
-        phis = [layer.divergence.phi for layer in layers]
+        phis = [layer.problem.phi for layer in layers]
         self.shares = (space == "dual", *(a.same_function(b) for a, b in pairwise(phis)))
 
     def __len__(self) -> int:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .couplings import Bilinear, Coupling
-from .divergences import Bregman, Dual, Identity
+from .divergences import Bregman, Divergence, Dual, Identity
 from .domains import Interval
 from .errors import DomainError, InputError
-from .legendre import Legendre
 from .losses import excess
 from .problem import Problem
 from .prox import Bound
@@ -38,14 +37,14 @@ class BilevelLayer(nn.Module):
     def __init__(
         self,
         coupling: Coupling,
-        divergence: Bregman,
+        divergence: Divergence,
         regularizer: Regularizer | None = None,
         solver: str | Solver = "auto",
         on_failure: str = "raise",
     ):
         super().__init__()
         regularizer = Zero() if regularizer is None else regularizer
-        for piece, kind in ((coupling, Coupling), (divergence, Bregman), (regularizer, Regularizer)):
+        for piece, kind in ((coupling, Coupling), (divergence, Divergence), (regularizer, Regularizer)):
             if not isinstance(piece, kind):
                 raise InputError(
                     f"BilevelLayer(coupling, divergence, regularizer): {type(piece).__name__} is no {kind.__name__}"
@@ -63,10 +62,11 @@ class BilevelLayer(nn.Module):
                 f"{coupling.event_ndim}"
             )
         self.solver = solver
-        self.bound = Bound(divergence.phi, regularizer, solver, on_failure)
+        self.bound = Bound(self.problem.prox.phi, self.problem.prox.g, solver, on_failure)
         self.dims = tuple(range(-coupling.event_ndim, 0))
         # Whether the layer is u⁺ = u + A(ρ(u)) and no more, of one width: what a chain runs without looking further.
-        plain, same = isinstance(divergence.reference, Identity), isinstance(coupling, Bilinear)
+        plain = isinstance(divergence, Bregman) and isinstance(divergence.reference, Identity)
+        same = isinstance(coupling, Bilinear)
         self.residual = plain and same and self.bound.map.direct and self.bound.map.whole and self.bound.map.trivial
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -75,10 +75,11 @@ class BilevelLayer(nn.Module):
             self._bind(self.solver, self.bound.on_failure)  # another piece is another problem
 
     def forward(self, z_prev: Tensor) -> Tensor:
-        self.check_input(z_prev)
-        outside = self.domain_status(z_prev, self.bound.on_failure)
-        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
-        z = self.bound.apply(v, z_prev.dtype, self.dims)
+        v, outside = self._dual_point(z_prev)
+        try:
+            z = self.bound.apply(v, z_prev.dtype, self.dims)
+        finally:
+            self.problem.clear()
         return z if outside is None else settle(z, outside, self.dims, self.bound.on_failure, "z⁻")
 
     def solve(self, z_prev: Tensor, init: Solution | Tensor | None = None) -> Solution:
@@ -86,10 +87,11 @@ class BilevelLayer(nn.Module):
 
         ``init``: the Solution of a nearby problem, or its z, from which an iterative solver starts.
         """
-        self.check_input(z_prev)
-        outside = self.domain_status(z_prev, self.bound.on_failure)
-        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
-        solution = self.bound.solve(v, z_prev.dtype, self.dims, init)
+        v, outside = self._dual_point(z_prev)
+        try:
+            solution = self.bound.solve(v, z_prev.dtype, self.dims, init)
+        finally:
+            self.problem.clear()
         if outside is not None:
             solution.z = settle(solution.z, outside, self.dims, self.bound.on_failure, "z⁻")
             solution.status = torch.maximum(solution.status, outside.reshape(solution.status.shape))
@@ -101,14 +103,15 @@ class BilevelLayer(nn.Module):
         What lifted training penalises. Differentiable in z⁻, z and the weights; its gradient in v is z⁺ − z. Raises
         DomainError where z leaves dom φ ∩ dom g, as ``on_failure`` says.
         """
-        self.check_input(z_prev)
-        outside = self.domain_status(z_prev, self.bound.on_failure)
-        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
-        check_floating(z, "z")
-        if z.shape != v.shape:
-            raise InputError(f"z has shape {tuple(z.shape)}, the layer gives {tuple(v.shape)}")
-        best = self.bound.apply(v, v.dtype, self.dims)
-        gap = excess(self.problem.prox, v, z.to(v.dtype), best, self.bound.on_failure, "z")
+        v, outside = self._dual_point(z_prev)
+        try:
+            check_floating(z, "z")
+            if z.shape != v.shape:
+                raise InputError(f"z has shape {tuple(z.shape)}, the layer gives {tuple(v.shape)}")
+            best = self.bound.apply(v, v.dtype, self.dims)
+            gap = excess(self.problem.prox, v, z.to(v.dtype), best, self.bound.on_failure, "z")
+        finally:
+            self.problem.clear()
         entries = gap.ndim - v.ndim + len(self.dims)  # of a sample, or events of it
         gap = gap.sum(tuple(range(-entries, 0))) if entries else gap
         if outside is not None:
@@ -127,11 +130,22 @@ class BilevelLayer(nn.Module):
             z = problem.phi.grad_conjugate(u)
             return u + problem.coupling(z if z.dtype is dtype else z.to(dtype)), None, None
         v, bound = self.problem.dual_point(z, u, dtype), self.bound.map
-        if not bound.direct:
-            outcome = bound.solve(v)
-            return outcome.dual, outcome.z, worst(outcome.status.broadcast_to(v.shape), self.dims)
-        u, z = bound.state(v)
-        return u, z, None if bound.whole else worst(bound.status(v), self.dims)
+        try:
+            if not bound.direct:
+                outcome = bound.solve(v)
+                return outcome.dual, outcome.z, worst(outcome.status.broadcast_to(v.shape), self.dims)
+            u, z = bound.state(v)
+            if z is None and self.problem.moving:  # ∇φ* at this z⁻, which nobody else knows
+                z = self.problem.phi.grad_conjugate(u)
+            return u, z, None if bound.whole else worst(bound.status(v), self.dims)
+        finally:
+            self.problem.clear()
+
+    def _dual_point(self, z_prev: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(v, status of z⁻), z⁻ being looked at first, and placed where φ and g depend on it."""
+        self.check_input(z_prev)
+        outside = self.domain_status(z_prev, self.bound.on_failure)
+        return self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype), outside
 
     def check_input(self, z_prev: Tensor) -> None:
         """InputError unless z⁻ is a floating-point tensor of the coupling's width and dtype."""
@@ -154,19 +168,20 @@ class BilevelLayer(nn.Module):
 
         In eager mode a failure raises or warns here, with the words that help and ``name`` for the point.
         """
-        phi, uses_point, eager = self.problem.phi, self.problem.reference.uses_point, readable(z_prev)
+        divergence: Any = self.problem.divergence
+        uses_point, eager = divergence.uses_point, readable(z_prev)
         if policy == "ignore" or not z_prev.numel() or (eager and policy != "nan" and not uses_point):
             return None
         if eager:
             ((low, high),) = extremes(z_prev)
-            if phi.domain.holds(low, high) or (not uses_point and -math.inf < low and high < math.inf):
+            if divergence.source.holds(low, high) or (not uses_point and -math.inf < low and high < math.inf):
                 return None
-        inside = phi.differentiable(at_least_float32(z_prev)) if uses_point else z_prev.isfinite()
+        inside = divergence.admits(at_least_float32(z_prev)) if uses_point else z_prev.isfinite()
         if eager:
             if bool(inside.all()):
                 return None
             if policy != "nan":
-                tell(None, _domain_error(phi, z_prev.detach(), inside, name), policy)
+                tell(None, _domain_error(divergence, z_prev.detach(), inside, name), policy)
                 return None
         while inside.ndim < z_prev.ndim:
             inside = inside.unsqueeze(-1)
@@ -176,9 +191,9 @@ class BilevelLayer(nn.Module):
         """z⁻ with the failed samples moved inside: their 0 · NaN would spoil the gradients of the whole batch."""
         if outside is None:
             return z_prev
-        phi = self.problem.phi
-        point = phi.domain.inner() if phi.event_ndim == 0 and phi.domain.constant else 0.0
-        if phi.event_ndim == 2:
+        source = self.problem.divergence.source
+        point = source.inner() if isinstance(source, Interval) and source.constant else 0.0
+        if source.event_ndim == 2:
             point = torch.eye(z_prev.shape[-1], dtype=z_prev.dtype, device=z_prev.device)
         return torch.where(outside > KINK, torch.as_tensor(point, dtype=z_prev.dtype, device=z_prev.device), z_prev)
 
@@ -190,7 +205,7 @@ class BilevelLayer(nn.Module):
         return self.explain()
 
 
-def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
+def _check_widths(coupling: Coupling, divergence: Divergence) -> None:
     if not hasattr(coupling, "in_features"):
         return
     d_in, d_out = coupling.in_features, coupling.out_features
@@ -205,9 +220,10 @@ def _check_widths(coupling: Coupling, divergence: Bregman) -> None:
         )
 
 
-def _domain_error(phi: Legendre, z: Tensor, inside: Tensor, name: str) -> InputError:
+def _domain_error(divergence: Divergence, z: Tensor, inside: Tensor, name: str) -> InputError:
     # ``inside`` has one value an entry, or one an event where the domain couples entries.
-    bad = ~(inside.broadcast_to(z.shape) if inside.ndim > z.ndim - phi.event_ndim else inside)
+    source = divergence.source
+    bad = ~(inside.broadcast_to(z.shape) if inside.ndim > z.ndim - source.event_ndim else inside)
     index = bad.nonzero()[0]
     point = z[tuple(index)]
     value = float(point) if not point.ndim else float(torch.linalg.vector_norm(point))
@@ -216,11 +232,11 @@ def _domain_error(phi: Legendre, z: Tensor, inside: Tensor, name: str) -> InputE
             f"{name} has NaN in {int(z.isnan().sum())} of {z.numel()} entries, first at {tuple(index.tolist())}"
         )
     message = (
-        f"{name} leaves the interior of the domain {phi.domain} of {phi.label} in {int(bad.sum())} of {bad.numel()} "
+        f"{name} leaves the interior of the domain {source} of {divergence.label} in {int(bad.sum())} of {bad.numel()} "
         f"{'points' if point.ndim else 'entries'}, first at {tuple(index.tolist())}: "
         f"{'norm ' if point.ndim else ''}{value:g}"
     )
-    if isinstance(phi.domain, Interval) and value in (phi.domain.lo, phi.domain.hi):
+    if isinstance(source, Interval) and value in (source.lo, source.hi):
         message += (
             ". The value is on the boundary, as where the output of a layer was rounded to it: "
             "bilevelnet.Chain(*layers) carries u = ∇φ(z) between layers and loses nothing"

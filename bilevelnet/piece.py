@@ -170,6 +170,15 @@ class Piece(nn.Module, metaclass=_Built):
         plain = [t for m in self.modules() for t in m.__dict__.values() if isinstance(t, Tensor)]
         return [*self.parameters(), *self.buffers(), *plain]
 
+    def spread(self, z: Tensor) -> Tensor:
+        """z expanded to the shape of the value there: the derivative at one point of a function with weights for many
+        entries is one for each, not their sum.
+        """
+        if not any(t.numel() > z.numel() for t in self.tensors()):
+            return z
+        with torch.no_grad():
+            return z.expand(self.value(z).shape)
+
     @property
     def constant(self) -> bool:
         """Whether the piece has no tensors, so that what is computed from it once holds for good."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .couplings import Coupling
-from .divergences import Bregman
+from .divergences import Bregman, Divergence
 from .domains import Interval
 from .errors import InputError
 from .legendre import Legendre
@@ -79,27 +82,40 @@ def anchor(phi: Legendre, v: Tensor) -> Tensor:
 
 
 class Problem:
-    """argmin_z f(z, z⁻) + D(z, z⁻) + g(z) with f affine in z and D Bregman, which is a ``Prox`` at v = r + A(z⁻)."""
+    """argmin_z f(z, z⁻) + D(z, z⁻) + g(z) as a ``Prox``: D gives φ and r, an f affine in z gives A, v = r + A(z⁻).
 
-    def __init__(self, coupling: Coupling, divergence: Bregman, regularizer: Regularizer):
+    An f that is not affine joins g; what depends on z⁻ in φ and g is put there by ``dual_point``, until ``clear``.
+    """
+
+    def __init__(self, coupling: Coupling, divergence: Divergence, regularizer: Regularizer):
         self.coupling, self.divergence, self.regularizer = coupling, divergence, regularizer
+        self.phi, g = divergence.split(regularizer)
+        if not coupling.affine:
+            g = coupling.term + g if g.terms() else coupling.term
+        self.prox = Prox(self.phi, g)
         # Held here too: a look-up through a Module costs 0.8 µs, and dual_point runs once a layer.
-        self.phi, self.reference = divergence.phi, divergence.reference
-        self.prox = Prox(divergence.phi, regularizer)
+        self.dual = divergence.dual
+        if isinstance(divergence, Bregman):
+            self.dual = partial(divergence.reference.dual, divergence.phi)
+        self.moving: tuple[Any, ...] = tuple(p for p in (coupling, divergence) if p.moves)
 
     def objective(self, z: Tensor, z_prev: Tensor) -> Tensor:
         """f + D + g at a candidate z, one value a sample."""
         n = self.coupling.event_ndim
-        d = _per_sample(self.divergence.value(z, z_prev), n - self.divergence.phi.event_ndim)
+        d = _per_sample(self.divergence.value(z, z_prev), n - self.divergence.event_ndim)
         g = _per_sample(self.regularizer.value(z), n - self.regularizer.event_ndim)
         return self.coupling.value(z, z_prev) + d + g
 
     def dual_point(self, z: Tensor | None, u: Tensor | None, dtype: torch.dtype) -> Tensor:
         """v = r + A(z⁻), A called once; z or u = ∇φ(z) may be missing. A sees z in ``dtype``, v is at least float32."""
-        phi = self.phi
         if z is None:
-            z = phi.grad_conjugate(u)  # type: ignore[arg-type]
-        r = self.reference.dual(phi, at_least_float32(z), u)
+            z = self.phi.grad_conjugate(u)  # type: ignore[arg-type]
+        wide = at_least_float32(z)
+        r = self.dual(wide, u)
+        for piece in self.moving:
+            piece.place(wide)
+        if not self.coupling.affine:
+            return torch.zeros_like(wide) if r is None else r
         a = self.coupling(z if z.dtype is dtype else z.to(dtype))
         if r is None:
             return at_least_float32(a)
@@ -108,6 +124,11 @@ class Problem:
                 f"the coupling gives shape {tuple(a.shape)}, the reference {tuple(r.shape)}: they must agree"
             )
         return r + a
+
+    def clear(self) -> None:
+        """z⁻ out of φ and g."""
+        for piece in self.moving:
+            piece.clear()
 
 
 def _per_sample(x: Tensor, n: int) -> Tensor:

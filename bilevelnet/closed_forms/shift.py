@@ -164,8 +164,10 @@ MOVES: tuple[Callable[..., Move], ...] = (EntropicSimplex, PowerSimplex, Euclide
 
 
 def couple(psi: Absorbed, linear: list[Any], coupled: list[Regularizer]) -> Move:
-    """The first move that takes the terms; InputError with the last one's reason."""
+    """The first move that takes the terms; InputError with the last one's reason, or where ψ differs along an event."""
     reason = None
+    if not all(uniform(p, d) for t in coupled for d in t.dims for p in (psi.phi, *psi.terms)):
+        raise InputError(f"the weights of {psi.phi.label} may differ along what {coupled[0].label} couples")
     for move in MOVES:
         try:
             return move(psi, linear, coupled)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..errors import InputError
 
 
 class Coupling(nn.Module):
-    """f. ``event_ndim``: the number of last dimensions of one sample. Calling it on z⁻ gives A(z⁻)."""
+    """f. ``event_ndim``: the number of last dimensions of one sample. Calling it on z⁻ gives A(z⁻) where it is
+    ``affine`` in z; else it is a ``term`` of g, which takes z⁻ by ``place`` for one solve.
+    """
 
     event_ndim = 1
+    affine = True
+    moves = False
+    term: Any = None
 
     def value(self, z: Tensor, z_prev: Tensor) -> Tensor:
         """f(z, z⁻), one value a sample."""

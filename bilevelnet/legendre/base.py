@@ -111,11 +111,11 @@ class Separable(Legendre):
     """
 
     def grad(self, z: Tensor) -> Tensor:
-        return derivative(self.value, z)
+        return derivative(self.value, self.spread(z))
 
     def hessian(self, z: Tensor) -> Tensor:
         """φ''(z), entry by entry."""
-        return derivative(self.grad, z)
+        return derivative(self.grad, self.spread(z))
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         from ..solvers.inverse import mirror_map  # reaches up: the search and its derivative are a solver's

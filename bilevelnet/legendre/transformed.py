@@ -143,5 +143,5 @@ def _infinite(x: Scalar) -> bool:
 
 def _name(x: Scalar) -> str:
     if isinstance(x, Tensor):
-        return "tensor" if x.numel() > 1 else f"{x.item():.4g}"
+        return "tensor" if x.numel() != 1 else f"{x.item():.4g}"
     return f"{x:g}"

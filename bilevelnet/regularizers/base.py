@@ -155,11 +155,11 @@ class Separable(Regularizer):
 
     def grad(self, z: Tensor) -> Tensor:
         """g'(z), entry by entry: one of the two at a kink."""
-        return derivative(self.value, z)
+        return derivative(self.value, self.spread(z))
 
     def hessian(self, z: Tensor) -> Tensor:
         """g''(z), entry by entry."""
-        return derivative(self.grad, z)
+        return derivative(self.grad, self.spread(z))
 
     def kinks(self) -> Sequence[Scalar]:
         """Where g' jumps, as numbers or tensors with a graph: optional, so that a kink may move with a parameter."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..legendre import Legendre
+from ..maps import Map
 from ..numerics import norm
 from ..regularizers import L1, Regularizer, SquaredL2, Sum
 from ..regularizers.calculus import Scaled
+from ..regularizers.compose import uniform
 from ..values import tracked
 from .equation import Equation
 
@@ -181,6 +185,11 @@ class GroupEquation(NormEquation):
     def __init__(self, term: Any):
         super().__init__(term)
         self.axis, self.dim = self.dim, -1
+
+    def bind(self, phi: Legendre, separable: list[Any], free: Map, make: Callable[[list[Any]], Map]) -> Map:
+        if not all(uniform(p, self.axis) for p in (phi, *separable)):
+            raise InputError(f"weights that differ along the event cannot follow v into the groups of {self.term.label}")
+        return super().bind(phi, separable, free, make)
 
     def weights(self, like: Tensor) -> tuple[Any, Any]:
         lam1, lam2 = super().weights(like)
