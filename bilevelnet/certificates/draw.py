@@ -11,7 +11,9 @@ from ..domains import Eigenvalues, Interval
 from ..legendre import Legendre
 from .roots import chart, slope
 
-STEEPEST = 40.0  # of |∇φ| at a drawn point: e^40 and tanh 40 are told apart from their limits nowhere beyond
+STEEPEST = 40.0, 1e9  # of |∇φ| at a drawn point: towards an infinite end of the domain, e^40 is large; a finite one
+DEPTH = 6.0, 20.0  # in the chart, of points near a finite end: within e^−6 to e^−20 of it
+LARGE = 5.0  # and of those towards an infinite one: sinh 5 = 74
 TOLD, FLAT = 1e-4, 1e-10  # a step in the chart that ∇φ must tell, by more than rounding
 NEAR = 3  # one point in so many is drawn near the boundary
 
@@ -20,9 +22,11 @@ def points(phi: Legendre, shape: tuple[int, ...], generator: torch.Generator) ->
     """z in int dom φ, of the shape (count, *event): one in three with entries near the boundary, or large."""
     s = torch.randn(shape, generator=generator, dtype=torch.float64)
     far = (torch.arange(shape[0]) % NEAR == NEAR - 1).reshape(-1, *[1] * (len(shape) - 1))
-    s = torch.where(far, 5 * s, s)
     if isinstance(phi.domain, Interval):
-        return _entries(phi, s)
+        depth = DEPTH[0] + (DEPTH[1] - DEPTH[0]) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        bounded = _ahead(phi, s).isfinite()
+        return _entries(phi, torch.where(far, torch.where(bounded, s.sign() * depth, LARGE * s), s))
+    s = torch.where(far, LARGE * s, s)
     if isinstance(phi.domain, Eigenvalues):
         basis = torch.linalg.eigh(s + s.mT).eigenvectors
         values = chart(s.diagonal(dim1=-2, dim2=-1), phi.domain.interval.lo, phi.domain.interval.hi)
@@ -75,9 +79,16 @@ def _entries(phi: Legendre, s: Tensor) -> Tensor:
     for _ in range(12):
         z = chart(s, phi.domain.lo, phi.domain.hi)
         u, further = slope(phi.value, z), slope(phi.value, chart(s + TOLD, phi.domain.lo, phi.domain.hi))
-        lost = ~(u.abs() <= STEEPEST) | ~(further - u > FLAT * (1 + u.abs()))
+        steepest = torch.where(_ahead(phi, s).isfinite(), STEEPEST[1], STEEPEST[0])
+        lost = ~(u.abs() <= steepest) | ~(further - u > FLAT * (1 + u.abs()))
         s = torch.where(lost, s / 2, s)
     return z
+
+
+def _ahead(phi: Legendre, s: Tensor) -> Tensor:
+    """The end of the domain towards which s lies."""
+    lo, hi = (torch.as_tensor(end, dtype=torch.float64) for end in (phi.domain.lo, phi.domain.hi))
+    return torch.where(s < 0, lo, hi)
 
 
 def _towards(phi: Legendre, s: Tensor, far: Tensor) -> Tensor:

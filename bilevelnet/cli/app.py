@@ -98,9 +98,7 @@ def check(
 new = typer.Typer(no_args_is_help=True, help="A file of ten lines to start from, and its test, which passes as it is.")
 app.add_typer(new, name="new")
 
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="Of the module, in lower case, e.g. my_entropy; the class is MyEntropy.")
-]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the module: my_entropy makes the class MyEntropy.")]
 Folder = Annotated[Path, typer.Option(help="Where the two files go.")]
 
 
