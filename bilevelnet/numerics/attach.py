@@ -19,3 +19,13 @@ def attach(residual: Callable[[Tensor], Tensor], root: Tensor, slope: Tensor) ->
         value = residual(root)
         root = root - (value - value.detach()) / slope
     return root
+
+
+def exponential_term(c: Tensor, start: Tensor, power: Tensor) -> Callable[[Tensor], Tensor]:
+    """t ↦ c e^t in a residual, near t = start, where e^start = power: (c power) e^{t − start}, c as a variable too.
+
+    In reverse mode c e^t passes a factor c on before e^t, which overflows where they are large and small.
+    """
+    c0, power = c.detach(), power.detach()
+    product = c0 * power + (c - c0) * power
+    return lambda t: product * (t - start.detach()).exp()

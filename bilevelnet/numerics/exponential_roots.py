@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .attach import attach
+from .attach import attach, exponential_term
 from .roots import _omega
 
 Scalar = float | Tensor
@@ -29,7 +29,8 @@ def exp_linear_root(v: Tensor, k: Scalar, m: Scalar) -> Tensor:
     # Near 0 a Newton step on k(e^z − 1) + m z = v − k gives the digits that the terms of z had cancelled.
     step = (k0 * start.expm1() + (m0 * start - (fixed - k0))) / (k0 * start.exp() + m0)
     start = torch.where((start.abs() < 1) & inner, start - step, start)
-    root = attach(lambda t: k * t.exp() + m * t - v, start, k0 * start.exp() + m0)
+    exponential = exponential_term(k, start, start.exp())
+    root = attach(lambda t: exponential(t) + m * t - v, start, k0 * start.exp() + m0)
     return torch.where(inner, root, z)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .attach import attach
+from .attach import attach, exponential_term
 from .powers import root_of_square_plus
 
 Scalar = float | Tensor
@@ -70,7 +70,9 @@ def _log_linear(v: Tensor, m: Scalar, s: Scalar) -> tuple[Tensor, Tensor, Tensor
     # Derivatives in y = log z, where the slope s + m z is positive; z exp(y − stop(y)) keeps the digits of z.
     inner = (z > 0) & z.isfinite()
     safe = torch.where(inner, z, 1.0)
-    y = attach(lambda y: s * y + m * y.exp() - v, safe.log(), s0 + m0 * safe)
+    start = safe.log()
+    exponential = exponential_term(m, start, safe)
+    y = attach(lambda y: s * y + exponential(y) - v, start, s0 + m0 * safe)
     return z, reciprocal, y - y.detach(), inner
 
 
