@@ -216,12 +216,30 @@ class Sums(nn.Module):
 
 def test_each_sum_that_is_left_says_why() -> None:
     ours = bregmanize(Sums(), {nn.ReLU: "softplus"})
-    words = ["no side", "what follows", "either could", "what follows", "one point", "reads more"]
+    words = ["no side", "what follows", "which is the shortcut", "what follows", "one point", "reads more"]
     for block, word in zip(ours.report.blocks, words, strict=True):
         assert not block.changed
         assert word in block.reason
         assert word in str(ours.report)
     assert "0 of 6 sums changed" in str(ours.report)
+
+
+def test_of_several_terms_the_identity_is_the_shortcut() -> None:
+    class Terms(nn.Module):
+        def __init__(self, identity: bool):
+            super().__init__()
+            self.identity, self.inner = identity, nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+
+        def forward(self, x):
+            z = torch.relu(x)
+            a, b, c = (linear(z) for linear in self.inner)
+            return torch.relu(z + (a + b)) if self.identity else torch.relu((z + torch.relu(a)) + c)
+
+    (inner, block) = bregmanize(Terms(True), {nn.ReLU: "softplus"}).report.blocks
+    assert (inner.changed, block.changed) == (False, True)
+    for block in bregmanize(Terms(False), {nn.ReLU: "softplus"}).report.blocks:
+        assert not block.changed
+    assert "which is the shortcut" in block.reason
 
 
 def test_two_kinds_in_one_block_share_no_dual() -> None:
@@ -319,6 +337,29 @@ def test_compiles_exports_and_trains() -> None:
     torch.testing.assert_close(torch.export.export(ours, (x,)).module()(x), ours(x), rtol=1e-13, atol=1e-14)
     ours.train()(x).square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in ours.parameters())
+
+
+class Pair(nn.Module):
+    """Two inputs, and two outputs where ``both``."""
+
+    def __init__(self, both: bool):
+        super().__init__()
+        self.both, self.inner = both, nn.Linear(3, 3)
+
+    def forward(self, x: Tensor, y: Tensor):
+        z = torch.relu(x + y)
+        z = torch.relu(z + self.inner(z))
+        return (z, x) if self.both else z
+
+
+def test_several_inputs() -> None:
+    x, y = torch.randn(2, 4, 3)
+    report = bregmanize(Pair(False), {nn.ReLU: "softplus"}, example=(x, y)).report
+    assert [block.changed for block in report.blocks] == [False, True]
+    assert report.from_original > 0
+    with pytest.raises(bln.InputError, match="one tensor"):
+        bregmanize(Pair(True), {nn.ReLU: "softplus"}, example=(x, y))
+    assert bregmanize(Pair(True), {nn.ReLU: "softplus"})(x, y)[1] is x
 
 
 class Untraceable(nn.Module):

@@ -226,6 +226,30 @@ def test_copies_hold_together(learned: bool) -> None:
     assert [n for n in net.state_dict() if "phi" in n] == (["phi.raw_beta"] if learned else [])
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_module_that_is_replaced_is_replaced_in_the_chain(steps: int) -> None:
+    net, gray = network(BASIC, steps=steps), images()[:, :1]
+    net.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False).double()
+    net.layer1[0].conv2 = nn.Conv2d(4, 4, 1, bias=False).double()
+    net.layer2[0].downsample = nn.Conv2d(4, 8, 1, 2, bias=False).double()
+    net.phi = legendre.Tanh()
+    v = net.bn1(net.conv1(gray))
+    for block in (net.layer1[0], net.layer2[0]):
+        u = v if block.downsample is None else block.downsample(v)
+        if steps == 1:
+            v = u + branch(block, torch.tanh(v), torch.tanh)
+        else:
+            v = u + block.bn1(block.conv1(torch.tanh(v)))
+            v = v + block.bn2(block.conv2(torch.tanh(v)))
+    torch.testing.assert_close(net.chain(gray), torch.tanh(v), rtol=1e-13, atol=1e-13)
+    net.layer1[0] = copy.deepcopy(net.layer1[0])
+    assert net.chain[1].coupling.module is net.layer1[0] or steps == 2
+    nn.init.zeros_(net.layer1[0].bn2.weight)
+    assert not torch.allclose(net.chain(gray), torch.tanh(v))
+    net(gray).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
 def test_a_learned_activation_gets_its_gradient() -> None:
     net = network(BASIC, legendre.Softplus(nn.Parameter(torch.tensor(2.0, dtype=torch.float64))))
     net(images()).sum().backward()
@@ -324,6 +348,13 @@ def test_a_bad_image_does_not_spoil_the_batch() -> None:
 def test_misuse_is_named(call, words: str) -> None:
     with pytest.raises(bln.InputError, match=words):
         call()
+
+
+def test_another_block_is_a_residual() -> None:
+    net = network(BASIC)
+    net.layer1[0] = nn.Identity()
+    with pytest.raises(bln.InputError, match="Identity among the blocks"):
+        net(images())
 
 
 def test_names_are_read_loosely() -> None:

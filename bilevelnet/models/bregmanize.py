@@ -26,7 +26,9 @@ from .entrywise import check_entrywise
 Pairs = dict[Kind, tuple[Legendre, Regularizer]]
 
 
-def bregmanize(module: nn.Module, replace: Mapping[Kind, Activation], example: Tensor | None = None) -> fx.GraphModule:
+def bregmanize(
+    module: nn.Module, replace: Mapping[Kind, Activation], example: Tensor | tuple[Tensor, ...] | None = None
+) -> fx.GraphModule:
     """A copy of the module whose activations are ρ = prox^φ_g and whose residual blocks are in Bregman form.
 
     Every activation of a kind in ``replace`` is replaced. A block that adds and then activates, z⁺ = ρ(L z + A(z)),
@@ -40,7 +42,8 @@ def bregmanize(module: nn.Module, replace: Mapping[Kind, Activation], example: T
     ``replace``: e.g. ``{nn.ReLU: Softplus(beta=20.0)}``; φ, (φ, g), names and modules as for BregmanMLP. Functional
     forms (torch.relu, x.relu()) count as their module. The ``report`` of the torch.fx.GraphModule that is returned says
     of every sum whether it was changed or left and why, and holds the changed blocks as layers, which
-    bilevelnet.verify takes; with an ``example`` input also how far it is from the original and the twin, in eval mode.
+    bilevelnet.verify takes; with an ``example`` (an input, or a tuple of them) also how far it is from the original and
+    the twin, in eval mode.
     Raises InputError where torch.fx cannot trace the module, and for a pair that is no activation of single entries.
     """
     pairs = _pairs(replace)
@@ -127,13 +130,17 @@ def _measure(
     network: fx.GraphModule,
     twin: fx.GraphModule,
     residuals: list[tuple[Residual, Residual]],
-    example: Tensor,
+    example: Tensor | tuple[Tensor, ...],
 ) -> None:
+    def inputs() -> list[Tensor]:  # cloned, as activations in place may start on them
+        return [x.clone() for x in (example if isinstance(example, tuple) else (example,))]
+
     with _evaluating(module, network, twin):
         recorder = Recorder(network)
-        output = recorder.run(example.clone())
-        original = module(example.clone())  # activations in place may start on the input
-        report.from_original, report.from_twin = _distance(output, original), _distance(output, twin(example.clone()))
+        output, original = recorder.run(*inputs()), module(*inputs())
+        if not isinstance(output, Tensor):
+            raise InputError(f"differences are measured of one tensor, the network gives a {type(output).__name__}")
+        report.from_original, report.from_twin = _distance(output, original), _distance(output, twin(*inputs()))
         report.scale = float(original.abs().max())
         for block, (ours, theirs) in zip(report.blocks, residuals, strict=True):
             if block.layer is not None and ours.point is not None and theirs.point is not None:

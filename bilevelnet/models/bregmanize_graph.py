@@ -13,7 +13,7 @@ from ..legendre import Legendre
 from ..prox import Bound
 from ..regularizers import Regularizer, Zero
 from ..values import at_least_float32
-from .bregmanize_match import activation_kind, is_max_pooling, is_sum, linear_path, module_of, place
+from .bregmanize_match import activation_kind, is_max_pooling, is_sum, linear_origins, linear_path, module_of, place
 
 Kind = type[nn.Module]
 
@@ -165,9 +165,12 @@ class Rewriting:
         if not options:
             return "its two sides do not start from one point"
         plain = [o for o in options if not o[1]]
-        if len(options) == 2 and len(plain) != 1:
-            return "both sides of the sum are linear in their common start: either could be the shortcut"
-        return (plain or options)[0]  # type: ignore[return-value]
+        if len(plain) == 1:
+            return plain[0]  # type: ignore[return-value]
+        start, _, branch = options[0]
+        if len(options) == 2 or start in linear_origins(self.network, branch):  # type: ignore[arg-type]
+            return "more than one term of the sum is linear in their common start: which is the shortcut?"
+        return options[0]  # type: ignore[return-value]
 
 
 def ancestors(node: fx.Node) -> set[fx.Node]:

@@ -96,6 +96,18 @@ def linear_path(root: nn.Module, node: fx.Node, stops: Iterable[fx.Node]) -> tup
     return node, path
 
 
+def linear_origins(root: nn.Module, node: fx.Node) -> set[fx.Node]:
+    """The nodes that the node is reached from by linear maps and sums alone."""
+    found, todo = {node}, [node]
+    while todo:
+        node = todo.pop()
+        before = linear_input(root, node)
+        inputs = node.all_input_nodes if is_sum(node) else [] if before is None else [before]
+        todo += [n for n in inputs if n not in found]
+        found.update(inputs)
+    return found
+
+
 def place(node: fx.Node) -> str:
     """The module in which the node was traced, by name; else the node's own name."""
     stack = list(node.meta.get("nn_module_stack") or ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +13,7 @@ from ..couplings import Affine
 from ..divergences import Bregman, Zero
 from ..errors import InputError
 from ..layer import BilevelLayer
+from ..solution import check_policy
 from ..values import check_floating
 from .activation import Activation as ActivationLike
 from .activation import pair_of
@@ -41,7 +44,9 @@ class BregmanResNet(nn.Module):
     a state that is not finite, as ``on_failure`` says.
     """
 
-    chain: Chain
+    if TYPE_CHECKING:  # modules that torch types as Tensor | Module
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,
@@ -59,35 +64,61 @@ class BregmanResNet(nn.Module):
             raise InputError(f"unknown version {version!r}; known: {', '.join(VERSIONS)}")
         if steps not in (1, 2) or (steps == 2 and plan.bottleneck):
             raise InputError(f"steps = {steps}: a block is 1 step, or 2 where it has two convolutions of one width")
-        self.version, self.steps = version, steps
+        self.version, self.steps, self.on_failure = version, steps, check_policy(on_failure)
         phi, g = pair_of(activation or ("softplus" if version == "bregman" else "relu"))
         if version == "standard":
             phi, g = euclidean(phi, g)
         self.phi, self.g = check_entrywise(phi, g)
         self.rho = Activation(self.phi, self.g)
-        self._build(plan, channels, plan.classes if classes is None else classes, on_failure)
+        self._build(plan, channels, plan.classes if classes is None else classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def _build(self, plan: Architecture, channels: int, classes: int, on_failure: str) -> None:
+    def _build(self, plan: Architecture, channels: int, classes: int) -> None:
         kernel, stride = (7, 2) if plan.large else (3, 1)
         self.conv1 = _convolution(channels, plan.width, kernel, stride)
         self.bn1 = nn.BatchNorm2d(plan.width)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if plan.large else nn.Identity()
-        stem = Affine(nn.Sequential(self.conv1, self.bn1, self.maxpool), event_ndim=3)
-        layers = [BilevelLayer(stem, Bregman(self.phi, Zero()), self.g)]
         width = plan.width
         for i, depth in enumerate(plan.depths):
             blocks = []
             for k in range(depth):
                 blocks.append(_block(plan, width, plan.width << i, 2 if i and not k else 1, self.rho))
                 width = (plan.width << i) * (4 if plan.bottleneck else 1)
-                layers += blocks[-1].layers(self.phi, self.g, self.steps)
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.fc = nn.Linear(width, classes)
+        self._link()
+
+    def _blocks(self) -> list[Residual]:
+        blocks = [block for i in range(len(self.architecture.depths)) for block in getattr(self, f"layer{i + 1}")]
+        for block in blocks:
+            if not isinstance(block, Residual):
+                raise InputError(f"a {type(block).__name__} among the blocks: give a Residual, or change its children")
+        return blocks
+
+    def _pieces(self) -> list[nn.Module | None]:
+        """What the chain is made of."""
+        shortcuts = [m for block in self._blocks() for m in (block, block.downsample)]
+        return [self.phi, self.g, self.conv1, self.bn1, self.maxpool, *shortcuts]
+
+    def _link(self) -> None:
         # The chain holds the same modules again: it is kept out of the registry, so that each parameter has one name.
-        self.__dict__["chain"] = Chain(*layers, on_failure=on_failure)
+        self.rho.bind(self.phi, self.g)
+        stem = Affine(nn.Sequential(self.conv1, self.bn1, self.maxpool), event_ndim=3)
+        layers = [BilevelLayer(stem, Bregman(self.phi, Zero()), self.g)]
+        for block in self._blocks():
+            layers += block.layers(self.phi, self.g, self.steps)
+        self.__dict__["_linked"] = Chain(*layers, on_failure=self.on_failure), tuple(self._pieces())
+
+    @property
+    def chain(self) -> Chain:
+        """Stem and blocks as bilevel layers, of the modules that are registered now."""
+        made_of = self._linked[1]
+        pieces = self._pieces()
+        if len(pieces) != len(made_of) or any(a is not b for a, b in zip(pieces, made_of, strict=True)):
+            self._link()  # a module was replaced
+        return self._linked[0]
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
@@ -96,9 +127,10 @@ class BregmanResNet(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         check_floating(x, "x")
-        weight = self.conv1.weight
-        if x.ndim != 4 or x.shape[1] != weight.shape[1]:
-            raise InputError(f"x has shape {tuple(x.shape)}; give (N, {weight.shape[1]}, height, width)")
+        weight = next(self.conv1.parameters(), x)
+        channels = getattr(self.conv1, "in_channels", "channels")
+        if x.ndim != 4 or (isinstance(channels, int) and x.shape[1] != channels):
+            raise InputError(f"x has shape {tuple(x.shape)}; give (N, {channels}, height, width)")
         if x.dtype is not weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise InputError(f"x is {x.dtype}, the network {weight.dtype}: convert one, e.g. network.to(x.dtype)")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,6 +24,10 @@ class Activation(nn.Module):
 
     def __init__(self, phi: Legendre, g: Regularizer):
         super().__init__()
+        self.bind(phi, g)
+
+    def bind(self, phi: Legendre, g: Regularizer) -> None:
+        """Take another φ and g."""
         self.bound = Bound(phi, g, "auto", "ignore")  # what fails is seen at the end of the chain
 
     def forward(self, v: Tensor) -> Tensor:
@@ -66,20 +69,32 @@ class Residual(nn.Module):
         self.rho, self.downsample = rho, downsample
         self.depth = len(convolutions)
 
-    def parts(self) -> list[tuple[Any, Any]]:
-        """(Conv_k, BN_k) in order."""
-        return [(getattr(self, f"conv{k}"), getattr(self, f"bn{k}")) for k in range(1, self.depth + 1)]
+    def part(self, k: int, z: Tensor) -> Tensor:
+        """BN_k Conv_k z."""
+        return getattr(self, f"bn{k}")(getattr(self, f"conv{k}")(z))
 
     def forward(self, z: Tensor) -> Tensor:
-        for k, (convolution, norm) in enumerate(self.parts()):
-            z = norm(convolution(self.rho(z) if k else z))
+        z = self.part(1, z)
+        for k in range(2, self.depth + 1):
+            z = self.part(k, self.rho(z))
         return z
 
     def layers(self, phi: Legendre, g: Regularizer, steps: int) -> list[BilevelLayer]:
         """The block as one layer with coupling A, or as one for each convolution: u⁺ = T_g(L u + A(z))."""
-        branches = [self] if steps == 1 else [nn.Sequential(*part) for part in self.parts()]
+        branches: list[nn.Module] = [self] if steps == 1 else [Part(self, k) for k in range(1, self.depth + 1)]
         references = [None if self.downsample is None else Dual(self.downsample), *[None] * (len(branches) - 1)]
         return [
             BilevelLayer(Affine(branch, event_ndim=3), Bregman(phi, reference), g)
             for branch, reference in zip(branches, references, strict=True)
         ]
+
+
+class Part(nn.Module):
+    """BN_k Conv_k of a block, as the block has them when it is called."""
+
+    def __init__(self, block: Residual, k: int):
+        super().__init__()
+        self.block, self.k = (block,), k  # in a tuple: used, not registered
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.block[0].part(self.k, z)
