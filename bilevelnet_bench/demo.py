@@ -17,11 +17,11 @@ from tqdm import tqdm
 import bilevelnet as bln
 
 from . import figures, metrics
-from .cases import digits, lower_level, spirals
+from .cases import digits, lower_level, spirals, stack
 from .cases.data import Data
 from .peers import torch_linear
 from .separation import Separation, by_layer
-from .training import Settings, Trained, train
+from .training import Settings, train
 
 VERSIONS = ("bregman", "standard")
 NOTES = """\
@@ -79,10 +79,10 @@ def run(plan: Plan, out: Path, console: Console) -> None:
     pictures = []
     for task, samples in zip(tasks, plan.samples, strict=True):
         console.print(f"{task}; seeds 0 to {plan.seeds - 1}")
-        trained = {version: _train(task, version, plan.seeds) for version in VERSIONS}
-        curves[task.name] = {version: [t.accuracies for t in runs] for version, runs in trained.items()}
-        _accuracy(table, log, task, trained)
-        first = {version: runs[0].network for version, runs in trained.items()}
+        first, curves[task.name] = {}, {}
+        for version in VERSIONS:
+            first[version], curves[task.name][version] = _train(task, version, plan.seeds)
+        _accuracy(table, log, task, curves[task.name])
         data = task.data(0)
         if task.name == "spirals":
             separations = {version: by_layer(network, data) for version, network in first.items()}
@@ -98,17 +98,21 @@ def run(plan: Plan, out: Path, console: Console) -> None:
         console.print(f"wrote {path}", soft_wrap=True)
 
 
-def _train(task: Task, version: str, seeds: int) -> list[Trained]:
-    return [
-        train(task.network(version, s), task.data(s), task.settings, s, f"{task.name}, {version}, seed {s}")
-        for s in range(seeds)
-    ]
+def _train(task: Task, version: str, seeds: int) -> tuple[bln.models.BilevelNetwork, list[list[float]]]:
+    """The network of seed 0, and for each seed the test accuracy after every epoch; all seeds are trained at once."""
+    networks = [task.network(version, seed) for seed in range(seeds)]
+    stacked, data = stack.stack(networks), stack.stack_data([task.data(seed) for seed in range(seeds)])
+    trained = train(stacked, data, task.settings, range(seeds), f"{task.name}, {version}")
+    if trained.status == "interrupted":
+        raise KeyboardInterrupt
+    stack.unstack(stacked, networks)
+    return networks[0], [list(curve) for curve in zip(*trained.accuracies, strict=True)]
 
 
-def _accuracy(table: Table, log: Path, task: Task, trained: dict[str, list[Trained]]) -> None:
+def _accuracy(table: Table, log: Path, task: Task, curves: dict[str, list[list[float]]]) -> None:
     cells = []
-    for version, runs in trained.items():
-        values = [run.accuracy for run in runs]
+    for version, runs in curves.items():
+        values = [curve[-1] for curve in runs]  # after the last epoch: nothing is chosen on the test set
         mean, deviation = statistics.fmean(values), statistics.stdev(values)
         metrics.record(
             log,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import bilevelnet as bln
-from bilevelnet_bench.cases import spirals, stack
+from bilevelnet_bench.cases import digits, spirals, stack
 from bilevelnet_bench.cases.data import Data
 from bilevelnet_bench.training import NonFiniteLoss, Settings, Trained, accuracy, train
 from bilevelnet_bench.training import checkpoint as files
@@ -138,6 +138,20 @@ def test_a_stack_trains_as_its_networks_would_alone(version: str) -> None:
     for network, one in zip(networks, alone, strict=True):
         for a, b in zip(network.parameters(), one.network.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)  # as above, and lr times 20 steps are 0.2
+
+
+def test_a_stack_holds_references_and_widths_that_differ() -> None:
+    networks = [digits.network("bregman", s).double() for s in range(3)]
+    stacked = stack.stack(networks).double()
+    z = 0.1 + 0.8 * torch.rand(3, 5, 64, dtype=torch.float64)
+    for one, x, want in zip(networks, z, stacked(z), strict=True):
+        torch.testing.assert_close(one(x), want, rtol=1e-12, atol=1e-12)  # sums of 64 terms in another order
+    with torch.no_grad():
+        for p in stacked.parameters():
+            p.mul_(0.5)
+    stack.unstack(stacked, networks)
+    for one, x, want in zip(networks, z, stacked(z), strict=True):
+        torch.testing.assert_close(one(x), want, rtol=1e-12, atol=1e-12)
 
 
 def test_schedules_are_their_formulas() -> None:

@@ -23,11 +23,14 @@ class Linears(nn.Module):
     def __init__(self, linears: Sequence[nn.Linear]):
         super().__init__()
         self.weight = nn.Parameter(torch.stack([one.weight.detach() for one in linears]))
-        self.bias = nn.Parameter(torch.stack([one.bias.detach() for one in linears]))
+        biases = [one.bias.detach() for one in linears if one.bias is not None]
+        self.bias = nn.Parameter(torch.stack(biases)) if biases else None
 
     def forward(self, z: Tensor) -> Tensor:
         count, d_out, d_in = self.weight.shape
-        a = torch.baddbmm(self.bias[:, None], z.reshape(count, -1, d_in), self.weight.mT)
+        points = z.reshape(count, -1, d_in)
+        weight, bias = self.weight.mT, self.bias
+        a = points @ weight if bias is None else torch.baddbmm(bias[:, None], points, weight)
         return a.reshape(*z.shape[:-1], d_out)
 
 
@@ -38,11 +41,15 @@ def total_loss(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def stack(networks: Sequence[bln.models.BilevelNetwork]) -> bln.models.BilevelNetwork:
-    """Networks of Bilinear layers of one width and a linear head, as one: f = −Σ_s ⟨z_s, W_s z_s⁻ + b_s⟩."""
+    """Networks of Bilinear layers and a linear head, as one: f = −Σ_s ⟨z_s, W_s z_s⁻ + b_s⟩, references L_s."""
     layers = []
     for alike in zip(*(network.chain for network in networks), strict=True):
+        first = alike[0].divergence
+        reference = first.reference
+        if isinstance(reference, bln.divergences.Dual):
+            reference = bln.divergences.Dual(Linears([layer.divergence.reference.linear for layer in alike]))
         coupling = bln.couplings.Affine(Linears([layer.coupling for layer in alike]))
-        layers.append(bln.BilevelLayer(coupling, alike[0].divergence, alike[0].regularizer))
+        layers.append(bln.BilevelLayer(coupling, bln.divergences.Bregman(first.phi, reference), alike[0].regularizer))
     heads = [network.head for network in networks]
     return bln.models.BilevelNetwork(bln.Chain(*layers), Linears(heads), total_loss)  # type: ignore[arg-type]
 
@@ -51,16 +58,11 @@ def unstack(stacked: bln.models.BilevelNetwork, networks: Sequence[bln.models.Bi
     """Give each network its weights back."""
     with torch.no_grad():
         for s, network in enumerate(networks):
-            for whole, layer in zip(stacked.chain, network.chain, strict=True):
-                _copy(whole.coupling.module, layer.coupling, s)
-            _copy(stacked.head, network.head, s)
+            ours, alone = stacked.state_dict(), network.state_dict()
+            for name, weight in alone.items():
+                weight.copy_(ours[name.replace("coupling.", "coupling.module.")][s])
 
 
 def stack_data(data: Sequence[Data]) -> Data:
     """Data sets of one size, as rows."""
     return Data(*(torch.stack(part) for part in zip(*data, strict=True)))
-
-
-def _copy(whole: nn.Module, one: nn.Module, s: int) -> None:
-    one.weight.copy_(whole.weight[s])  # type: ignore[operator, index]
-    one.bias.copy_(whole.bias[s])  # type: ignore[operator, index]
