@@ -108,7 +108,6 @@ class EuclideanProx(Move):
         z = self.term.prox(v / m, 1 / m)
         return z, m * z
 
-
     def enough(self, count: Tensor) -> Tensor:
         inner: Any = getattr(self.term, "inner", self.term)
         if not isinstance(inner, CappedSimplex):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..domains import Interval
 from ..regularizers.lens import Lens
-from .dual_problem import Split, vectors
+from .dual_problem import Split, convexity, vectors
 
 
 class Term(NamedTuple):
@@ -68,7 +68,7 @@ class Certificate:
         G = ψ(x) − ψ(z) − ⟨w, x − z⟩ + Σ g_i(A_i x) − g_i(p_i) − ⟨y_i', A_i x − p_i⟩ with y_i' ∈ ∂g_i(p_i): ∞ where x
         misses a constraint, by rounding if nothing else. No less than half of the digits, since G is a difference.
         """
-        sigma = torch.as_tensor(self.split.phi.strong_convexity, dtype=self.z.dtype, device=self.z.device).detach()
+        sigma = convexity(self.split.phi, self.z, self.batch)
         if not bool((sigma > 0).all()):
             return None
         with torch.no_grad():

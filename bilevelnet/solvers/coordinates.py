@@ -15,8 +15,8 @@ from torch import Tensor
 from ..domains import Interval
 from ..errors import InputError
 from ..numerics.newton import Probe
-from .curvature import Curvature, add, curvature, gradient, product
 from .charts import chart, common_domain, total, unchart
+from .curvature import Curvature, add, curvature, gradient, product
 
 
 class Coordinates:
@@ -26,7 +26,11 @@ class Coordinates:
         self.phi, self.terms, self.event_ndim = phi, list(terms), event_ndim
         inside = all(t.domain == Interval() or t.domain == phi.domain for t in terms)
         # ∇φ* on the whole space, or of a φ whose domain has no chart.
-        open_ended = phi.dual_domain == Interval() and phi.domain != Interval() if phi.event_ndim else phi.dual_domain == Interval()
+        open_ended = (
+            phi.dual_domain == Interval() and phi.domain != Interval()
+            if phi.event_ndim
+            else phi.dual_domain == Interval()
+        )
         self.dual = phi.explicit and inside and (open_ended or not isinstance(phi.domain, Interval))
         if not self.dual and any(not isinstance(p.domain, Interval) for p in (phi, *terms)):
             raise InputError(f"no chart is known of the domain of {phi.label} with these terms: it is no interval")
@@ -49,10 +53,18 @@ class Coordinates:
         phi, domain = self.phi, self.domain if isinstance(self.phi.domain, Interval) else None
         if not self.dual:
             zero = torch.zeros_like(v)
-            return (unchart(domain, phi.grad_conjugate(v)), zero) if phi.explicit and phi.dual_domain == Interval() else (zero,)  # type: ignore[arg-type]
+            return (
+                (unchart(domain, phi.grad_conjugate(v)), zero)
+                if phi.explicit and phi.dual_domain == Interval()
+                else (zero,)
+            )  # type: ignore[arg-type]
         if domain is not None and domain.constant:
             return v, phi.grad(torch.full_like(v, domain.inner()))
-        eye = -torch.eye(v.shape[-1], dtype=v.dtype, device=v.device).expand_as(v) if self.event_ndim == 2 else torch.zeros_like(v)
+        eye = (
+            -torch.eye(v.shape[-1], dtype=v.dtype, device=v.device).expand_as(v)
+            if self.event_ndim == 2
+            else torch.zeros_like(v)
+        )
         return v, eye
 
     def forces(self, x: Tensor, z: Tensor) -> list[Tensor]:

@@ -20,6 +20,7 @@ from ..legendre import Legendre, Mahalanobis
 from ..numerics.jacobian import diagonal, symmetric_jacobian
 from ..regularizers import Regularizer, Sum, Zero
 from ..regularizers.lens import Lens
+from .newton import Newton, rough
 from .scalar import Scalar
 
 
@@ -30,11 +31,17 @@ class Split:
 
     def __init__(self, phi: Legendre, *terms: Any):
         lenses = [Lens(t) for t in terms]
+        smooth = [t for t in terms if t.event_ndim and not rough(t)]
         for lens in lenses:
+            if any(lens.term is t for t in smooth):
+                continue
             if (not lens.plain and not lens.body.proximable) or (lens.plain and not lens.term.proximable):
                 raise InputError(f"{lens.body.label} has no Euclidean prox: give it one, or an expression for conic")
         self.phi = phi
-        self.inner, inside = _inner(phi, [lens.term for lens in lenses if lens.plain], len(lenses))
+        if smooth or not phi.explicit:
+            self.inner, inside = _newton(phi, smooth, terms)
+        else:
+            self.inner, inside = _inner(phi, [lens.term for lens in lenses if lens.plain], len(lenses))
         self.inside = [t for t in terms if any(t is i for i in inside)]
         self.outer = [lens for lens in lenses if not any(lens.term is t for t in inside)]
         pieces = [phi, *terms]
@@ -49,6 +56,14 @@ class Split:
         """The sum of ``value`` over what it has of an event of z."""
         rest = value.ndim - (z.ndim - self.event_ndim)
         return value.sum(tuple(range(-rest, 0))) if rest else value
+
+
+def _newton(phi: Legendre, smooth: list[Any], terms: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """(Newton's map of φ and the smooth terms, which are inside): v must lie where ψ* is finite."""
+    inside = [t for t in terms if not rough(t) or any(t is s for s in smooth)]
+    if len(inside) == len(terms):
+        raise InputError("all terms are smooth")
+    return Newton().bind(phi, Sum(*inside) if len(inside) > 1 else inside[0] if inside else Zero()), inside
 
 
 def _inner(phi: Legendre, plain: list[Any], count: int) -> tuple[Any, list[Any]]:
@@ -76,6 +91,14 @@ def vectors(x: Tensor, batch: int) -> Tensor:
     return x.reshape(*x.shape[:batch], math.prod(x.shape[batch:]))
 
 
+def convexity(phi: Legendre, like: Tensor, batch: int) -> Tensor:
+    """σ of φ, one number or one an event: the least of its entries where they have one each."""
+    sigma = torch.as_tensor(phi.strong_convexity, dtype=like.dtype, device=like.device).detach()
+    if phi.event_ndim or not sigma.ndim:
+        return sigma
+    return vectors(sigma.expand_as(like), batch).amin(-1)
+
+
 def scaled_rows(outer: list[Lens], event: tuple[int, ...], like: Tensor, roots: Sequence[float] = ()) -> Tensor:
     """The maps A_i, times ``roots`` where given, one below the other: (M, n)."""
     eye = torch.eye(math.prod(event), dtype=like.dtype, device=like.device)
@@ -101,7 +124,7 @@ class Dual:
         self.rows = scaled_rows(split.outer, self.event, v, self.roots)
         self.fixed = self._fixed()
         self.scale = torch.linalg.vector_norm(vectors(v, len(self.batch)), dim=-1, keepdim=True)
-        sigma = torch.as_tensor(split.phi.strong_convexity, dtype=v.dtype, device=v.device).detach()
+        sigma = convexity(split.phi, v, len(self.batch))
         self.sigma, self.steady = sigma, bool((sigma > 0).all())
 
     def _fixed(self) -> Tensor | None:

@@ -20,8 +20,8 @@ from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, 
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked
 from .base import Solver
-from .coordinates import Coordinates
 from .charts import chart, total
+from .coordinates import Coordinates
 from .newton_family import Family, LinearFamily, TransposedFamily
 from .newton_system import dense
 from .samples import refute
@@ -91,10 +91,18 @@ class NewtonMap(Map):
 
         return Outcome(z, u, status, iterations, {}, residual)
 
+    def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u), NaN where there is no solution."""
+        found = self.solve(v)
+        lost = found.status > KINK
+        return torch.where(lost, torch.nan, found.z), torch.where(lost, torch.nan, found.dual)  # type: ignore[arg-type]
+
     def _point(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             z = self.coordinates.point(x)
-            return z, x if self.coordinates.dual else v - total([torch.zeros_like(v), *self.coordinates.forces(x, z)[1:]])
+            return z, x if self.coordinates.dual else v - total(
+                [torch.zeros_like(v), *self.coordinates.forces(x, z)[1:]]
+            )
 
     def _attached(self, x: Tensor, v: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
         c = self.coordinates
@@ -144,7 +152,9 @@ def rough(term: Any) -> str:
         why = next(filter(None, map(rough, term.body.terms())), "")
         return why or ("" if term.body.domain == Interval() else "has a domain in which no chart is known")
     if not term.event_ndim:
-        smooth = issubclass(term.kind, Smooth) or (issubclass(term.kind, Separable) and term.kind.derivatives is Separable.derivatives)
+        smooth = issubclass(term.kind, Smooth) or (
+            issubclass(term.kind, Separable) and term.kind.derivatives is Separable.derivatives
+        )
         return "" if smooth and term.pieces() is None else "is not smooth"
     if term.indicator or term.proximable:
         return "is not smooth, or not said to be: it states a prox"

@@ -61,9 +61,7 @@ class Family:
             return look(x.unflatten(-1, event), v)
 
         begin = self._start(lift(c.starts)(v) if start is None else (start,), probe)
-        found = minimise(
-            probe, lambda x, force: self.system(lift, x.unflatten(-1, event), event), begin, max_iter, tol
-        )
+        found = minimise(probe, lambda x, force: self.system(lift, x.unflatten(-1, event), event), begin, max_iter, tol)
         return Found(*(t.unflatten(-1, event) for t in found[:2]), found.iterations)
 
     def _start(self, candidates: tuple[Tensor, ...], probe: Callable[[Tensor], Probe]) -> Tensor:

@@ -130,7 +130,7 @@ class NormEquation(Norm):
         lam1, lam2 = self.weights(x)
         first, second = self.piece.parts
         first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=x.dtype, device=x.device)
-        second._buffers["lam_value"] = lam2 * (-x).exp()
+        second._buffers["lam_value"] = (lam2 * (-x).exp()).clamp(max=torch.finfo(x.dtype).max)
 
     def fix(self, inner: Any, x: Tensor, v: Tensor) -> None:
         with torch.no_grad():
@@ -188,7 +188,9 @@ class GroupEquation(NormEquation):
 
     def bind(self, phi: Legendre, separable: list[Any], free: Map, make: Callable[[list[Any]], Map]) -> Map:
         if not all(uniform(p, self.axis) for p in (phi, *separable)):
-            raise InputError(f"weights that differ along the event cannot follow v into the groups of {self.term.label}")
+            raise InputError(
+                f"weights that differ along the event cannot follow v into the groups of {self.term.label}"
+            )
         return super().bind(phi, separable, free, make)
 
     def weights(self, like: Tensor) -> tuple[Any, Any]:

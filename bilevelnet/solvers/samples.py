@@ -32,9 +32,7 @@ def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
         for piece in fresh:
             _check_shape(piece, like.shape, piece.value(point(torch.zeros_like(like))).shape)
             for scale in SCALES:
-                a, b = (
-                    point(scale * torch.randn(like.shape, generator=generator).to(like)) for _ in range(2)
-                )
+                a, b = (point(scale * torch.randn(like.shape, generator=generator).to(like)) for _ in range(2))
                 _check_chord(piece, a, b)
     _seen.update(fresh)
 
@@ -66,7 +64,9 @@ def _check_chord(piece: Any, a: Tensor, b: Tensor) -> None:
     bad = rise > rounding  # False for NaN and for infinite ends
     if bool(bad.any()):
         first = tuple(bad.nonzero()[0].tolist())
-        shown = ", ".join(f"{float(x):.4g}" for x in (ends[0][first], ends[1][first], (ends[0] + ends[1])[first] / 2 + rise[first]))
+        shown = ", ".join(
+            f"{float(x):.4g}" for x in (ends[0][first], ends[1][first], (ends[0] + ends[1])[first] / 2 + rise[first])
+        )
         raise InputError(
             f"{piece.label} is not convex: at two points of sample {first} and halfway between them its value is {shown}; "
             f"give a convex function (nonnegative weights and convex increasing activations after the first layer of a network)"
