@@ -48,6 +48,18 @@ def pairs() -> st.SearchStrategy[tuple[Legendre, Regularizer]]:
     return st.tuples(legendres(), st.one_of(regularizer_pieces(), sums()))
 
 
+def domains(largest: float = 8.0) -> st.SearchStrategy[Interval]:
+    """An interval with number ends, some of them infinite, open or closed, at least 0.1 long."""
+    ends = st.tuples(_numbers(-largest, largest), _numbers(0.1, largest), st.booleans(), st.booleans())
+    closed = st.tuples(st.booleans(), st.booleans())
+
+    def build(drawn: tuple[float, float, bool, bool], closed: tuple[bool, bool]) -> Interval:
+        lo, length, below, above = drawn
+        return Interval(-math.inf if below else lo, math.inf if above else lo + length, closed)
+
+    return st.builds(build, ends, closed)
+
+
 def points(domain: Interval, size: int = 8, largest: float = 50.0) -> st.SearchStrategy[Tensor]:
     """A float64 vector inside an interval with number ends."""
     lo, hi = max(float(domain.lo), -largest), min(float(domain.hi), largest)
