@@ -129,13 +129,15 @@ class Inverse:
         with torch.no_grad():
             z = self._primal(x)
             # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
-            jump = (code == JUMP) & ~self._at_end(z)
+            at_end = self._at_end(z)
+            jump = (code == JUMP) & ~at_end
+            unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
             jump, convex = self._shape(z, jump, all(t.numel() == 1 for t in tensors))
         if tracked(w, *tensors):
-            z, u = self._found(x, z, jump, code, w)
+            z, u = self._found(x, z, jump, unfinished, code, w)
         else:
             with torch.no_grad():
-                u = x if self.in_dual else self._dual(z, jump, w, z)
+                u = x if self.in_dual else self._dual(z, jump | unfinished, w, z)
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
@@ -188,23 +190,24 @@ class Inverse:
         return jump, convex
 
     def _dual(self, z: Tensor, jump: Tensor, w: Tensor, root: Tensor) -> Tensor:
-        # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps.
-        if not self.terms:
-            return w
+        # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps. It says so of any
+        # z, so that it is of use only where the search went to its end.
         u = w - self.slope(root)
         stands = jump | ~u.detach().isfinite()
         return torch.where(stands, self.phi.grad(z), u) if not readable(stands) or bool(stands.any()) else u
 
-    def _found(self, x: Tensor, z: Tensor, jump: Tensor, code: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def _found(
+        self, x: Tensor, z: Tensor, jump: Tensor, unfinished: Tensor, code: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(z, u) with derivatives, none where there is no root: there they are taken at an inner point."""
         if readable(code) and not code.is_cuda and not bool(code.any()):
-            return self._attached(x, jump, w)
+            return self._attached(x, jump, unfinished, w)
         lost = (code == NONE) | ~w.detach().isfinite()
-        found = self._attached(torch.where(lost, 0.0, x), jump, torch.where(lost, 0.0, w))
+        found = self._attached(torch.where(lost, 0.0, x), jump, unfinished, torch.where(lost, 0.0, w))
         last = torch.where(w.isfinite(), z, torch.nan), w.detach()
         return torch.where(lost, last[0], found[0]), torch.where(lost, last[1], found[1])
 
-    def _attached(self, x: Tensor, jump: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def _attached(self, x: Tensor, jump: Tensor, unfinished: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
             z = self.phi.grad_conjugate(x)
             slope = 1 + sum(t.hessian(z) for t in self.terms) / self.phi.hessian(z)
@@ -216,7 +219,7 @@ class Inverse:
         curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
         root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
         z = torch.where(jump, z0, root)
-        return z, self._dual(z0, jump, w, root)
+        return z, self._dual(z0, jump | unfinished, w, root)
 
     def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stated = torch.zeros_like(w, dtype=torch.bool)

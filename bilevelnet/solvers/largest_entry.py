@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,7 +45,9 @@ class LinfEquation(Norm):
 
     def bind(self, phi: Any, separable: list[Any], free: Map, make: Callable[[list[Any]], Map]) -> Map:
         self.phi, self.separable = phi, separable
-        self.in_dual = phi.dual_domain == Interval()
+        # Without a formula for ∇φ* that is a search inside the search, worth it where both ends of dom φ are near.
+        near = phi.domain.constant and math.isfinite(phi.domain.lo) and math.isfinite(phi.domain.hi)
+        self.in_dual = phi.dual_domain == Interval() and (phi.explicit or near)
         return Clipped(self, free, make([*separable, self.piece]))
 
     def weights(self, like: Tensor) -> tuple[Any, Any]:
