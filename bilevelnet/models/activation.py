@@ -1,11 +1,11 @@
-"""From the name of an activation, a torch module or a φ to the pair (φ, g) with ρ = prox^φ_g."""
+"""From the name of an activation, a module, a function or a φ to the pair (φ, g) with ρ = prox^φ_g."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..legendre import (
@@ -19,10 +19,10 @@ from ..legendre import (
     Tanh,
     registry,
 )
-from ..regularizers import L1, Box, Nonneg, Regularizer
+from ..regularizers import L1, Box, Nonneg, Regularizer, Zero
 
 Pair = tuple[Legendre, Regularizer | None]
-Activation = str | Legendre | nn.Module | tuple[Legendre, Regularizer | None]
+Activation = str | Legendre | nn.Module | Callable[[Tensor], Tensor] | tuple[Legendre, Regularizer | None]
 
 # What people call these functions, where that is not φ's own key.
 NAMES: dict[str, Callable[[], Pair]] = {
@@ -47,9 +47,10 @@ MODULES: dict[type[nn.Module], Callable[[Any], Pair]] = {
 
 
 def pair_of(activation: Activation) -> Pair:
-    """(φ, g) of a φ (g = 0, None), a pair (φ, g), the name of an activation or of a φ, or a torch module.
+    """(φ, g) of a φ (g = 0, None), a pair (φ, g), the name of an activation or of a φ, a torch module or a function.
 
-    Raises InputError, with the list of what is known, for a name or a module that is not.
+    What no table has is recovered from its values by ``from_activation``. Raises InputError, with the list of what is
+    known, for a name that is not, and with a counterexample for a function that is no prox, as GELU.
     """
     if isinstance(activation, Legendre):
         return activation, None
@@ -65,8 +66,12 @@ def pair_of(activation: Activation) -> Pair:
         raise InputError(f"unknown activation {activation!r}; known: {', '.join(sorted({*NAMES, *registry}))}")
     if type(activation) in MODULES:
         return MODULES[type(activation)](activation)
-    known = ", ".join(sorted(m.__name__ for m in MODULES))
-    what = f"the class {activation.__name__}" if isinstance(activation, type) else type(activation).__name__
-    raise InputError(
-        f"no (φ, g) is known for {what}: give a name, an instance of {known} of torch.nn, a Legendre function or (φ, g)"
-    )
+    if isinstance(activation, type) or not callable(activation):
+        what = f"the class {activation.__name__}" if isinstance(activation, type) else repr(activation)
+        raise InputError(
+            f"an activation is a name, an instance as torch.nn.Tanh(), a function, φ or (φ, g), not {what}"
+        )
+    from ..certificates.activation import from_activation  # reaches up: it recovers φ and g from values
+
+    phi, g = from_activation(activation)
+    return phi, None if isinstance(g, Zero) else g

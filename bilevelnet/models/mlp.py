@@ -32,7 +32,7 @@ class BregmanMLP(Chain):
     "standard"    ρ(W z⁻ + b)                   D = φ: reference Zero
     ============  ============================  ==========================================================
 
-    ``activation``: a name ("tanh", "atan", "relu", any key of bilevelnet.legendre), a torch.nn module, φ, or (φ, g);
+    ``activation``: a name ("tanh", "atan", "relu", any key of bilevelnet.legendre), a module or function, φ, or (φ, g);
     g may be given apart. Where widths differ, what the residual adds is L ∇φ(z⁻) or L z⁻, L a learned linear map that
     starts as the identity padded with zeros. ``init``: "random", as torch.nn.Linear; "zero", W = 0 and b = 0; and
     "identity", b = 0 and of W what makes W z⁻ and the residual together the identity: W = I for the standard version,
