@@ -119,6 +119,7 @@ class _Built(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         piece = super().__call__(*args, **kwargs)
+        piece.check_weights()
         piece.__dict__["_built"] = True
         return piece
 
@@ -150,16 +151,23 @@ class Piece(nn.Module, metaclass=_Built):
             )
         super().__setattr__(name, value)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        errors = rest[-1]
-        for weight in weights_of(type(self)):
-            loaded = state_dict.get(prefix + weight.buffer)
-            if loaded is not None and weight.buffer in self._buffers:
-                try:
-                    weight.check(self, loaded)
-                except InputError as error:
-                    errors.append(str(error))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def check_weights(self) -> None:
+        """InputError unless the weights suit one another, as lo ≤ hi; called after construction and after loading."""
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        held = (self._buffers, self._parameters)
+        before = [(table, name, t, t.detach().clone()) for table in held for name, t in table.items() if t is not None]
+        super()._load_from_state_dict(*args)
+        try:
+            for weight in weights_of(type(self)):
+                if weight.buffer in self._buffers:
+                    weight.check(self, self._buffers[weight.buffer])  # type: ignore[arg-type]
+            self.check_weights()
+        except InputError as error:  # load_state_dict raises with all of them
+            args[-1].append(str(error))
+            with torch.no_grad():
+                for table, name, t, value in before:
+                    table[name] = t.copy_(value)  # type: ignore[assignment]
 
     @property
     def label(self) -> str:

@@ -27,13 +27,17 @@ class Mahalanobis(Legendre):
     def __init__(self, Q: Sequence[Sequence[float]] | Tensor):
         super().__init__()
         q = Q if isinstance(Q, Tensor) else _as_matrix(Q)
-        factor = _checked_factor(q.detach())
         if isinstance(Q, nn.Parameter):
+            factor = _checked_factor(q.detach())
             diagonal = factor.diagonal(dim1=-2, dim2=-1)
             raw = diagonal + torch.log(-torch.expm1(-diagonal))
             self.raw_Q = nn.Parameter(factor.tril(-1) + torch.diag_embed(raw))
         else:
             self.register_buffer("Q_value", q)
+
+    def check_weights(self) -> None:
+        if "Q_value" in self._buffers:
+            _checked_factor(self.Q_value)
 
     @property
     def Q(self) -> Tensor:

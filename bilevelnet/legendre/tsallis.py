@@ -28,11 +28,14 @@ class _OneSide(Weight):
 
     def __set__(self, piece: Any, value: Any) -> None:
         if not piece.__dict__.get("_built") and isinstance(value, (int, float, Tensor)):
-            values = torch.as_tensor(value).detach()
+            values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
             if bool((values == 1).any()):
                 raise InputError("tsallis: alpha = 1 is the entropy z log z − z: use boltzmann_shannon")
             piece.__dict__["steep"] = bool((values < 1).any())
         self.sides[piece.steep is False].__set__(piece, value)
+
+    def check(self, piece: Any, value: Tensor) -> None:
+        self.sides[piece.steep is False].check(piece, value)
 
 
 class Tsallis(Separable):

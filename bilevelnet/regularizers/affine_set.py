@@ -41,6 +41,8 @@ class AffineSet(Regularizer):
         else:
             self.__dict__["_a"] = _numbers(a)
         self.b = torch.as_tensor(b, dtype=torch.float64) if isinstance(b, (list, tuple)) else b  # type: ignore[assignment]
+
+    def check_weights(self) -> None:
         rows, _ = self.equations(torch.empty(0, dtype=torch.float64))
         rows = rows.detach()
         rank = int(torch.linalg.matrix_rank(rows)) if bool(rows.isfinite().all()) else 0

@@ -48,9 +48,11 @@ class Box(Piecewise):
     def __init__(self, lo: Scalar = -math.inf, hi: Scalar = math.inf):
         super().__init__()
         self.lo, self.hi = lo, hi
+
+    def check_weights(self) -> None:
         low, high = (torch.as_tensor(t).detach() for t in (self.lo, self.hi))
         if readable(low, high) and bool((low > high).any()):
-            raise InputError(f"box: needs lo <= hi, not lo = {lo}, hi = {hi}")
+            raise InputError(f"box: needs lo <= hi, not lo = {self.lo}, hi = {self.hi}")
 
     @property
     def domain(self) -> Interval:  # type: ignore[override]

@@ -113,15 +113,26 @@ class PiecewiseLinear(Piecewise):
         ):
             raise InputError("piecewise_linear: only the first slope may be −∞ and the last one ∞")
 
-    def _hold(self, name: str, values: Sequence[float] | Tensor) -> None:
-        table = values.detach() if isinstance(values, Tensor) else torch.tensor([float(t) for t in values]).double()
+    def check_weights(self) -> None:
+        for name in ("knots", "slopes"):
+            if f"raw_{name}" not in self._parameters:  # the image of a raw Parameter keeps the order
+                self._check_order(name, getattr(self, name))
+
+    def _check_order(self, name: str, values: tuple[float, ...] | Tensor) -> Tensor:
+        """The values as a table; InputError where they do not increase, or are not finite."""
+        table = values.detach() if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64)
         gaps = table.diff(dim=-1)
         if bool(((gaps <= 0) if name == "knots" else ~(gaps >= 0)).any()):
             wanted = "increase" if name == "knots" else "not decrease (g would not be convex)"
             raise InputError(f"piecewise_linear: {name} must {wanted}, not {_shown(values)}")
         if (name == "knots" or isinstance(values, Tensor)) and not bool(table.isfinite().all()):
             raise InputError(f"piecewise_linear: {name} must be finite, not {_shown(values)}; for a constraint add Box")
+        return table
+
+    def _hold(self, name: str, values: Sequence[float] | Tensor) -> None:
         if isinstance(values, torch.nn.Parameter):
+            table = self._check_order(name, values)
+            gaps = table.diff(dim=-1)
             if bool((gaps == 0).any()):
                 raise InputError(f"piecewise_linear: learned {name} start with differences above 0")
             raw = torch.cat([table[..., :1], gaps + torch.log(-torch.expm1(-gaps))], -1)
