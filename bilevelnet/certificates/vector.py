@@ -33,19 +33,19 @@ def choose(phi: Legendre, g: Regularizer) -> tuple[str, Solve] | None:
     if phi.event_ndim != 1:
         return None
     if phi.radial and g.event_ndim == 0:
-        return "a search for the norm", lambda v: _radial(phi, v, _quadratic(g, v))
+        return "a search for the norm", Radial(phi, _quadratic(g))
     subspace = len(terms) == 1 and isinstance(terms[0], AffineSet) and terms[0].homogeneous
     if phi.radial and subspace:
-        return "a search for the norm, in the subspace", lambda v: _radial(phi, v, lambda c: _project(terms[0], v) / c)
+        return "a search for the norm, in the subspace", Radial(phi, lambda v, c: _project(terms[0], v) / c)
     if not terms and phi.domain == Interval():
         return "the linear equations of the Hessian", lambda v: _linear(phi, v)
     return None
 
 
-def _quadratic(g: Regularizer, v: Tensor) -> Callable[[Tensor], Tensor]:
-    """c ↦ argmin ½c‖z‖² + g(z) − ⟨z, v⟩ with g separable."""
+def _quadratic(g: Regularizer) -> Callable[[Tensor, Tensor], Tensor]:
+    """(v, c) ↦ argmin ½c‖z‖² + g(z) − ⟨z, v⟩ with g separable."""
     problem = Entrywise([g])
-    return lambda c: problem.solve(v, lambda z: c / 2 * z**2) if g.terms() else v / c
+    return lambda v, c: problem.solve(v, lambda z: c / 2 * z**2) if g.terms() else v / c
 
 
 def _project(g: Any, v: Tensor) -> Tensor:
@@ -55,28 +55,40 @@ def _project(g: Any, v: Tensor) -> Tensor:
     return v - (v @ q) @ q.mT
 
 
-def _radial(phi: Legendre, v: Tensor, point: Callable[[Tensor], Tensor]) -> Tensor:
-    """φ(z) = h(‖z‖), so ∇φ(z) = c z with c = h'(n)/n: n = ‖point(c)‖, point(c) the solution for ½c‖z‖²; 0 is n → 0."""
-    unit = torch.zeros_like(v)
-    unit[..., 0] = 1.0
-    radius = _radius(phi)
+class Radial:
+    """φ(z) = h(‖z‖), so ∇φ(z) = c z with c = h'(n)/n: n = ‖point(v, c)‖, point(v, c) the solution for ½c‖z‖²; 0 is n → 0.
 
-    def coefficient(n: Tensor) -> Tensor:
+    A search begins at the answer to the one before, if that was of the same shape.
+    """
+
+    def __init__(self, phi: Legendre, point: Callable[[Tensor, Tensor], Tensor]):
+        self.phi, self.point, self.radius = phi, point, _radius(phi)
+        self._last: Tensor | None = None
+
+    def __call__(self, v: Tensor) -> Tensor:
+        shape = torch.Size((*v.shape[:-1], 1))
+        last = self._last if self._last is not None and self._last.shape == shape else None
+
+        def excess(s: Tensor) -> Tensor:
+            n = chart(s, 0.0, self.radius)
+            return n - _norm(self.point(v, self._coefficient(n, v.shape[-1])))
+
+        s = self._last = increasing_root(excess, shape, last)
+        n = chart(s.clamp(-300.0, 300.0), 0.0, self.radius)
+        z = self.point(v, self._coefficient(n, v.shape[-1]))
+        return torch.where(s < -300, 0.0, z * (n / _norm(z)))  # near the boundary n is known better than c
+
+    def _coefficient(self, n: Tensor, width: int) -> Tensor:
         """h'(n)/n, the derivative of φ along n ↦ n e₁."""
         with torch.enable_grad():
             n = n.detach().requires_grad_()
-            (d,) = torch.autograd.grad(phi.value(n * unit).sum(), n)
+            point = torch.cat([n, n.new_zeros(*n.shape[:-1], width - 1)], -1)
+            (d,) = torch.autograd.grad(self.phi.value(point).sum(), n)
         return d.detach() / n
 
-    def norm_of(n: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(point(coefficient(n)), dim=-1, keepdim=True)
 
-    shape = torch.Size((*v.shape[:-1], 1))
-    s = increasing_root(lambda s: (n := chart(s, 0.0, radius)) - norm_of(n), shape)
-    n = chart(s.clamp(-300.0, 300.0), 0.0, radius)
-    z = point(coefficient(n))
-    size = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    return torch.where(s < -300, 0.0, z * (n / size))  # near the boundary n is known better than c
+def _norm(z: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(z, dim=-1, keepdim=True)
 
 
 def _radius(phi: Legendre) -> float:

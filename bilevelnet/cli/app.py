@@ -85,6 +85,17 @@ def verify(
 
 
 @app.command()
+def atlas(folder: Annotated[Path, typer.Argument(help="Takes atlas.md, and its pictures in images/atlas.")]) -> None:
+    """Write the atlas as a Markdown page with a picture of each φ and each common activation; needs matplotlib."""
+    from . import atlas_page
+
+    console = Console(highlight=False)
+    with console.status("the atlas") as status:
+        page = atlas_page.write(folder, lambda name: status.update(f"the atlas: {name}"))
+    typer.echo(f"wrote {page}")
+
+
+@app.command()
 def check(
     target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="A φ, g, pair (φ, g) or layer, or its class.")],
     seed: Seed = 0,

@@ -1,0 +1,357 @@
+"""verify: certificates of layers, chains, pairs and pre-norm blocks, and the command line around them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mpmath as mp
+import pytest
+import torch
+from rich.cells import cell_len
+from scipy.optimize import brentq
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import bilevelnet as bln
+from bilevelnet.certificates import atlas
+from bilevelnet.certificates.independent import Inclusion
+from bilevelnet.certificates.theorem import row_of
+from bilevelnet.cli import app
+from bilevelnet.cli.verify import _cells, _line
+
+ROOT = Path(bln.__file__).parent.parent
+SAMPLES = 4
+ACTIVATED = {
+    "tanh": (bln.legendre.Tanh, torch.tanh, torch.atanh),
+    "sigmoid": (bln.legendre.FermiDirac, torch.sigmoid, torch.logit),
+    "isru": (bln.legendre.Hellinger, lambda v: v / (1 + v * v).sqrt(), lambda z: z / ((1 - z) * (1 + z)).sqrt()),
+    "atan": (bln.legendre.Atan, torch.atan, torch.tan),
+    "softplus": (bln.legendre.Softplus, nn.functional.softplus, lambda z: z + (-torch.expm1(-z)).log()),
+    "asinh": (bln.legendre.Cosh, torch.asinh, torch.sinh),
+    "softsign": (bln.legendre.Softsign, nn.functional.softsign, lambda z: z / (1 - z.abs())),
+}  # fmt: skip
+
+
+def bilinear(phi: Any, g: Any = None, reference: Any = None, d_in: int = 3, d_out: int = 3) -> bln.BilevelLayer:
+    torch.manual_seed(0)
+    return bln.BilevelLayer(bln.couplings.Bilinear(d_in, d_out), bln.divergences.Bregman(phi, reference), g)
+
+
+def linear(layer: bln.BilevelLayer, z: Tensor) -> Tensor:
+    return nn.functional.linear(z, layer.coupling.weight, layer.coupling.bias)
+
+
+@pytest.mark.parametrize("name", ACTIVATED)
+def test_bregman_mlp(name: str) -> None:
+    phi, rho, inverse = ACTIVATED[name]
+    layer = bilinear(phi())
+    certificate = bln.verify(layer, lambda z: rho(inverse(z) + linear(layer, z)), SAMPLES)
+    assert certificate.passed, certificate
+    assert certificate.theorem.startswith("theorem, row ii")
+
+
+@pytest.mark.parametrize("name", atlas.NETWORKS)
+def test_networks_of_every_row_of_the_theorem(name: str) -> None:
+    torch.manual_seed(0)
+    layer, neural = atlas.NETWORKS[name]()
+    certificate = bln.verify(layer, neural, SAMPLES)
+    assert certificate.passed, certificate
+    expected = {"MLP": "i", "Bregman MLP": "ii", "ResNet block": "iv", "Bregman ResNet": "iv", "identity": "v"}
+    assert row_of(layer) == ("iii" if "g ≠ 0" in name else expected[name.partition(",")[0]])
+
+
+def test_a_learned_weight_of_g_is_compared_too() -> None:
+    layer = bilinear(bln.legendre.Tanh(), bln.regularizers.L1(nn.Parameter(torch.tensor(0.3))))
+    certificate = bln.verify(layer, samples=SAMPLES)
+    assert certificate.passed, certificate
+    assert "gradient in regularizer.raw_lam" in {row.compared for row in certificate.rows}
+
+
+def test_the_layer_is_given_back_as_it_was() -> None:
+    layer = bilinear(bln.legendre.Tanh()).train()
+    layer(torch.zeros(2, 3)).sum().backward()
+    weight, before = layer.coupling.weight, copy.deepcopy(layer.state_dict())
+    grad = weight.grad.clone()
+    bln.verify(layer, lambda z: torch.tanh(torch.atanh(z) + linear(layer, z)), SAMPLES)
+    assert layer.coupling.weight is weight
+    assert layer.training
+    assert weight.dtype is torch.float32
+    assert torch.equal(weight.grad, grad)
+    assert all(torch.equal(t, before[name]) for name, t in layer.state_dict().items())
+
+
+def test_what_the_neural_form_raises_is_a_failure() -> None:
+    layer = bilinear(bln.legendre.Tanh())
+    for neural in (lambda z: 1 / 0, lambda z: z[:1], lambda z: z.sum(0, keepdim=True).float() @ layer.coupling.weight):
+        certificate = bln.verify(layer, neural, SAMPLES)
+        assert {row.compared for row in certificate.failures} == {"neural form: value"}
+        assert "Error" in certificate.failures[0].where
+
+
+def test_a_chain_in_both_spaces() -> None:
+    torch.manual_seed(0)
+    chain = bln.models.BregmanMLP([3, 3, 2], bln.legendre.Atan())
+    certificate = bln.verify(chain, samples=SAMPLES)
+    assert certificate.passed, certificate
+    assert {row.compared.partition(":")[0] for row in certificate.rows} == {"layer 0", "layer 1", "chain"}
+    assert bln.verify(bln.Chain(*chain, space="dual"), samples=SAMPLES).passed
+
+
+def test_a_pair_with_its_activation() -> None:
+    pair = bln.legendre.Energy(), bln.regularizers.L1(0.5)
+    assert bln.verify(pair, nn.Softshrink(0.5), SAMPLES).passed
+    assert not bln.verify(pair, nn.Softshrink(0.4), SAMPLES).passed
+
+
+def test_no_minimiser_anywhere_is_said() -> None:
+    layer = bilinear(bln.legendre.Burg())
+    with torch.no_grad():
+        layer.coupling.bias.fill_(100.0)
+    (row,) = bln.verify(layer, samples=SAMPLES).failures
+    assert "none of the drawn z⁻ has a minimiser" in row.where
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments", "words"),
+    [
+        (nn.Linear(3, 3), {}, "holds no LayerNorm"),
+        ("layer", {}, "a pair"),
+        ((bln.legendre.Tanh(),), {}, "a pair is"),
+        (bilinear(bln.legendre.Tanh()), {"samples": 1}, "at least 2"),
+        (bilinear(bln.legendre.Tanh()), {"samples": torch.zeros(0, 3)}, "batch"),
+        (bilinear(bln.legendre.Tanh()), {"neural": 3}, "neural"),
+        (
+            bln.BilevelLayer(bln.couplings.Affine(nn.Tanh()), bln.divergences.Bregman(bln.legendre.Tanh())),
+            {},
+            "samples=a batch",
+        ),
+    ],
+)
+def test_misuse(layer: Any, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(bln.InputError, match=words):
+        bln.verify(layer, **arguments)
+
+
+def test_the_independent_solution_is_that_of_brentq_and_mpmath() -> None:
+    v = torch.tensor([-3.0, -0.2, 0.4, 2.5], dtype=torch.float64)
+    z = Inclusion(bln.legendre.FermiDirac(), bln.regularizers.SquaredL2(0.7))(v)
+    for x, found in zip(v.tolist(), z.tolist(), strict=True):
+        f = lambda t, x=x: mp.log(t / (1 - t)) + mp.mpf(0.7) * t - x  # noqa: E731
+        assert abs(found - float(mp.findroot(f, (1e-9, 1 - 1e-9), solver="anderson"))) < 4e-16
+        assert abs(found - brentq(lambda t, f=f: float(f(t)), 1e-12, 1 - 1e-12, xtol=1e-15)) < 4e-15
+
+
+SHARED = {"closed_forms", "solvers", "prox", "numerics", "maps"}
+
+
+@pytest.mark.parametrize("name", ["roots", "entrywise", "independent", "coupled", "vector", "reference"])
+def test_the_independent_solution_shares_no_code_with_the_solvers(name: str) -> None:
+    source = (ROOT / "bilevelnet" / "certificates" / f"{name}.py").read_text(encoding="utf-8")
+    imports = [line for line in source.splitlines() if line.startswith(("from ..", "import"))]
+    assert not [line for line in imports if any(f"..{unit}" in line for unit in SHARED)]
+    assert not [call for call in ("grad_conjugate(", ".prox(", ".conjugate(", "bregman_prox") if call in source]
+
+
+class PreNorm(nn.Module):
+    """x + A(norm(x))."""
+
+    def __init__(self, norm: nn.Module, d: int = 6):
+        super().__init__()
+        self.norm, self.mlp = norm, nn.Sequential(nn.Linear(d, 8), nn.GELU(), nn.Linear(8, d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm(x))
+
+
+class NoResidual(PreNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(self.norm(x))
+
+
+class PostNorm(PreNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.mlp(x))
+
+
+class Gated(PreNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x * self.mlp(self.norm(x))
+
+
+class RMSNorm(nn.Module):
+    """Of one's own."""
+
+    def __init__(self, d: int, off: float = 0.0):
+        super().__init__()
+        self.weight, self.eps, self.off = nn.Parameter(torch.ones(d)), 1e-6, off
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight + self.off
+
+
+@pytest.mark.parametrize("norm", [nn.RMSNorm(6), nn.LayerNorm(6), RMSNorm(6)], ids=["rms", "layer", "own"])
+def test_pre_norm_blocks(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    block = PreNorm(norm)
+    certificate = bln.verify(block, lambda x: x + block.mlp(block.norm(x)), samples=8)
+    assert certificate.passed, certificate
+    assert ("ignores the mean" in certificate.theorem) == isinstance(norm, nn.LayerNorm)
+
+
+@pytest.mark.parametrize("block", [NoResidual, PostNorm, Gated])
+def test_other_blocks_are_refused(block: type[PreNorm]) -> None:
+    torch.manual_seed(0)
+    certificate = bln.verify(block(nn.RMSNorm(6)), samples=8)
+    assert "block: x + A(norm(x)), A sees x through its norms alone" in {r.compared for r in certificate.failures}
+
+
+def test_a_norm_that_is_none_is_refused() -> None:
+    torch.manual_seed(0)
+    assert not bln.verify(PreNorm(RMSNorm(6, off=1e-6)), samples=8).passed
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_transformer_encoder_layer(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(8, 2, 12, norm_first=True, batch_first=batch_first)
+    certificate = bln.verify(block, samples=8)
+    assert certificate.passed, certificate
+    assert not bln.verify(nn.TransformerEncoderLayer(8, 2, 12, batch_first=batch_first), samples=8).passed
+
+
+def test_the_gpt_of_the_examples_is_certified() -> None:
+    script = ROOT / "docs" / "examples" / "certify_gpt.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.count("certified") >= 2
+    assert "NOT certified" not in done.stdout
+
+
+def test_table_json_and_plot(tmp_path: Path) -> None:
+    layer = bilinear(bln.legendre.Tanh())
+    certificate = bln.verify(layer, lambda z: torch.tanh(linear(layer, z)), SAMPLES)
+    assert all(cell_len(line) <= 80 for line in certificate.table().splitlines())
+    assert "counterexample to 'neural form: value': z⁻ = " in certificate.table()
+    data = json.loads(certificate.to_json())
+    assert not data["passed"]
+    assert [row["compared"] for row in data["rows"]] == [row.compared for row in certificate.rows]
+    certificate.plot(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_the_same_seed_gives_the_same_certificate() -> None:
+    layer = bilinear(bln.legendre.Tanh())
+    first, second, other = (bln.verify(layer, samples=SAMPLES, seed=s) for s in (1, 1, 2))
+    assert first.rows == second.rows != other.rows
+
+
+def test_verify_loads_nothing_heavy_until_it_runs() -> None:
+    heavy = ("scipy", "mpmath", "matplotlib", "cvxpy")
+    code = f"import sys, bilevelnet as bln; bln.verify; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+# The command line
+
+
+def run(*args: str) -> Any:
+    return CliRunner().invoke(app, args, env={"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, and off sys.path again afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+MINE = """
+import torch, bilevelnet as bln
+class Bad(bln.legendre.FermiDirac):
+    def grad(self, z):
+        return torch.log(z / (1 + z))
+def right():
+    return bln.BilevelLayer(bln.couplings.Bilinear(2, 2), bln.divergences.Bregman(bln.legendre.Tanh()))
+wrong = bln.BilevelLayer(bln.couplings.Bilinear(2, 2), bln.divergences.Bregman(Bad()))
+pair = bln.legendre.Tanh(), bln.regularizers.L1(0.1)
+"""
+
+
+def test_verify_by_name(folder: Path) -> None:
+    (folder / "mine_to_verify.py").write_text(MINE)
+    good = run("verify", "mine_to_verify:right", "--samples", "4", "--json", "report.json")
+    assert good.exit_code == 0, good.output
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["passed"]
+    bad = run("verify", "mine_to_verify:wrong", "--samples", "4")
+    assert bad.exit_code == 1
+    assert "NOT certified" in bad.output
+    assert run("verify", "mine_to_verify:pair", "--samples", "4").exit_code == 0
+    checked = run("check", "mine_to_verify:Bad")
+    assert checked.exit_code == 1
+    assert "counterexample to" in checked.output
+    assert all(cell_len(line) <= 80 for line in checked.output.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("nothing", "module:attribute"), ("no_such_module:x", "no module"), ("math:pie", "it has"), ("math:pi", "float")],
+)
+def test_a_wrong_name_is_told(target: str, words: str) -> None:
+    for command in ("verify", "check"):
+        result = run(command, target)
+        assert result.exit_code == 2
+        assert words in " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_atlas_command_reports_and_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from bilevelnet.cli import verify as command
+
+    holds = atlas.pair("tanh", "zero")
+    fails = atlas.Entry("tanh", "l1", "iii", "closed_form", 0.5, float("nan"), False, "value: error 5e-1")
+    monkeypatch.setattr(command, "entries", lambda: iter([holds, fails]))
+    result = run("verify", "--json", str(tmp_path / "deep" / "report.json"))
+    assert result.exit_code == 1
+    assert "1 of 2 hold, 1 FAIL" in result.output
+    assert all(cell_len(line) <= 80 for line in result.output.splitlines())
+    data = json.loads((tmp_path / "deep" / "report.json").read_text(encoding="utf-8"))
+    assert [entry["passed"] for entry in data["entries"]] == [True, False]
+    monkeypatch.setattr(command, "entries", lambda: iter([holds]))
+    assert run("verify").exit_code == 0
+
+
+def test_the_pairs_of_the_atlas() -> None:
+    pairs = atlas.pairs()
+    assert {phi for phi, _ in pairs} == set(bln.legendre.registry)
+    assert len(pairs) > 120
+    assert all(cell_len(_line(_cells(atlas.Entry(*pair, "iii", "closed_form", 1e-16, 1e-12, True)))) <= 80 for pair in pairs)  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.heavy
+def test_the_atlas_holds() -> None:
+    assert not [entry for entry in atlas.entries() if not entry.passed]
+
+
+@pytest.mark.parametrize("kind", ["divergence", "regularizer"])
+def test_new_files_pass_their_test(kind: str, folder: Path) -> None:
+    result = run("new", kind, "my_piece")
+    assert result.exit_code == 0, result.output
+    assert len((folder / "my_piece.py").read_text(encoding="utf-8").splitlines()) <= 15
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    again = run("new", kind, "my_piece")
+    assert again.exit_code == 2
+    assert "not overwritten" in " ".join(again.output.split())
+
+
+@pytest.mark.parametrize("name", ["My", "1a", "class", "a-b", "torch", "test_a", "../x"])
+def test_bad_names_write_nothing(name: str, folder: Path) -> None:
+    assert run("new", "divergence", name).exit_code == 2
+    assert not list(folder.iterdir())
