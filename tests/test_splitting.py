@@ -257,9 +257,10 @@ def test_layer_pickles_and_copies() -> None:
 def test_refusals() -> None:
     class NoProx(R.Regularizer):
         event_ndim = 1
+        indicator = True
 
         def value(self, z: Tensor) -> Tensor:
-            return z.abs().amax(-1)
+            return torch.zeros_like(z[..., 0])
 
     with pytest.raises(bln.InputError, match="no Euclidean prox"):
         bln.solvers.bind(L.Energy(), NoProx() + R.L2Ball(1.0), "splitting")
@@ -277,3 +278,22 @@ def test_precomposed_has_prox_and_conjugate() -> None:
     assert (g.conjugate(y * (1 - 1e-12)) == 0).all()
     assert torch.allclose(g.value(z), (y * z).sum(-1), atol=1e-12)  # Fenchel's equality
     assert (g.conjugate(y + 1) == torch.inf).all()
+
+
+@pytest.mark.parametrize(
+    "g",
+    [
+        R.GroupLasso(0.5, groups=GROUPS),
+        R.GroupLasso(torch.tensor([0.3, 0.9], dtype=F64), groups=GROUPS),
+        R.SparseGroup(0.2, 0.4),
+        0.7 * R.SparseGroup(0.2, 0.4, groups=GROUPS),
+        R.L2Norm(0.8),
+        R.TV1d(0.6),
+    ],
+    ids=lambda g: g.label,
+)
+def test_stated_jacobians_of_proxes(g: Any) -> None:
+    """Against the derived ones, at points off their kinks."""
+    step = torch.tensor([[0.5], [1.0], [2.5]], dtype=F64)
+    want = torch.stack([jacrev(lambda v: g.prox(v, s))(v) for v, s in zip(V, step, strict=True)])  # noqa: B023
+    assert torch.allclose(g.prox_jacobian(V, step, 1), want, atol=1e-13)

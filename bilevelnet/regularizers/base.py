@@ -11,6 +11,7 @@ from torch import Tensor
 from ..domains import Interval, Reals
 from ..errors import InputError
 from ..numerics.derivative import derivative
+from ..numerics.jacobian import diagonal, symmetric_jacobian
 from ..piece import Piece, Scalar
 
 
@@ -37,6 +38,15 @@ class Regularizer(Piece):
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         """argmin_z g(z) + ‖z − v‖²/(2 step)."""
         raise InputError(f"{self.label} has no Euclidean prox in closed form")
+
+    def prox_jacobian(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Tensor:
+        """The derivative of the prox at v, as a value: (…, n, n) of events flattened behind ``batch_ndim`` dimensions;
+        its diagonal (…, n) where g is separable.
+        """
+        if self.event_ndim:
+            return symmetric_jacobian(lambda t: self.prox(t, step), v, v.ndim - batch_ndim)
+        slope = diagonal(lambda t: self.prox(t, step), v)
+        return slope.flatten(batch_ndim) if v.ndim > batch_ndim else slope.unsqueeze(-1)
 
     def conjugate(self, y: Tensor) -> Tensor:
         """g*(y) = sup_z ⟨y, z⟩ − g(z)."""

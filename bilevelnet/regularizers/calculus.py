@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..numerics import select
 from ..piece import Piece, Scalar, Weight
 from .base import Regularizer, as_pair
-from .piecewise_linear import constraint_pieces, left_slopes, linear_conjugate, step_slope
+from .piecewise_linear import constraint_pieces, left_slopes, step_slope
 
 
 class Sum(Regularizer):
@@ -119,10 +119,9 @@ class Sum(Regularizer):
         return composed_prox(Sum(*linear), linear, others[0])
 
     def conjugate(self, y: Tensor) -> Tensor:
-        pieces = [t.pieces() for t in self.terms()]
-        if any(p is None for p in pieces):
-            raise InputError(f"{self.label} states no conjugate")
-        return linear_conjugate(self, pieces, y)  # type: ignore[arg-type]
+        from .conjugate import conjugate_of_sum
+
+        return conjugate_of_sum(self, y)
 
     def expression(self, z: Any) -> Any:
         total: Any = 0
@@ -247,6 +246,11 @@ class Scaled(Regularizer):
         if self._vanishes and isinstance(self.domain, Interval):
             return select(v, *_end_and_steps(constraint_pieces(self.domain)))
         return self.inner.prox(v, step if self.indicator else step * self.factor.c)
+
+    def prox_jacobian(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Tensor:
+        if self._vanishes or self.indicator:
+            return super().prox_jacobian(v, step, batch_ndim)
+        return self.inner.prox_jacobian(v, step * self.factor.c, batch_ndim)
 
     def conjugate(self, y: Tensor) -> Tensor:
         c = self.factor.c

@@ -75,6 +75,22 @@ class GroupNorms(Regularizer):
         factor = torch.where((n == 0) & torch.as_tensor(c == 0, device=v.device), 1.0, factor)
         return s * self._spread(factor, s, 1.0)
 
+    def prox_jacobian(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Tensor:
+        # of s_G(1 − c/n): (1 − c/n) I + c s s'/n³ on every group with n = ‖s_G‖ > c, times the slope of s
+        lam1, lam2 = self._weights()
+        if v.ndim - batch_ndim != 1 or self.dim not in (-1, v.ndim - 1) or _is_zero(lam2):
+            return super().prox_jacobian(v, step, batch_ndim)
+        s, c = v if _is_zero(lam1) else _soft(v, step * lam1), step * lam2
+        n = self._norms(s)
+        kept = n > c
+        shrunk = torch.where(kept, c / torch.where(kept, n, 1.0), 1.0)
+        radial = self._spread(torch.where(kept, shrunk / torch.where(kept, n, 1.0) ** 2, 0.0), s, 0.0)
+        index = s.new_zeros(s.shape[-1], dtype=torch.int64) if self.groups is None else self._membership(s)
+        same = (index.unsqueeze(-1) == index).to(s)
+        moves = s.new_ones(()) if _is_zero(lam1) else (s != 0).to(s)
+        scale = (1 - self._spread(shrunk, s, 0.0)) * moves
+        return torch.diag_embed(scale.expand(s.shape)) + (radial * s).unsqueeze(-1) * s.unsqueeze(-2) * same
+
     def conjugate(self, y: Tensor) -> Tensor:
         lam1, lam2 = self._weights()
         s = _soft(y, lam1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..numerics import tv_prox
 from ..piece import Scalar, Weight
@@ -37,6 +38,15 @@ class TV1d(Regularizer):
         if isinstance(c, Tensor) and c.ndim:
             c = c.reshape((1,) * (v.ndim - c.ndim) + c.shape).movedim(self.dim, -1)
         return tv_prox(v.movedim(self.dim, -1), c).movedim(-1, self.dim)
+
+    def prox_jacobian(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Tensor:
+        # the mean over each flat piece
+        if v.ndim - batch_ndim != 1 or self.dim not in (-1, v.ndim - 1):
+            return super().prox_jacobian(v, step, batch_ndim)
+        z = self.prox(v.detach(), step)
+        piece = functional.pad((z.diff(dim=-1) != 0).cumsum(-1), (1, 0))
+        same = (piece.unsqueeze(-1) == piece.unsqueeze(-2)).to(z)
+        return same / same.sum(-1, keepdim=True)
 
     def conjugate(self, y: Tensor) -> Tensor:
         sums = y.cumsum(self.dim)

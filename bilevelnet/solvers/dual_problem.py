@@ -17,7 +17,7 @@ from ..closed_forms.plan import plan
 from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre, Mahalanobis
-from ..numerics.jacobian import diagonal, symmetric_jacobian
+from ..numerics.jacobian import symmetric_jacobian
 from ..regularizers import Regularizer, Sum, Zero
 from ..regularizers.lens import Lens
 from .newton import Newton, rough
@@ -173,20 +173,28 @@ class Dual:
 
     def system(self, curvature: Tensor, x: Tensor, step: Tensor, shift: Tensor) -> Tensor:
         """E + (I − E)(γ A ∇²ψ* Aᵀ + shift), E the derivative of γ p in x."""
+        scaled = curvature * step.unsqueeze(-1)
+        scaled.diagonal(dim1=-2, dim2=-1).add_(shift)
         kept = self._prox_jacobian(x, step)
-        scaled = curvature * step.unsqueeze(-1) + torch.diag_embed(shift.expand(x.shape))
+        if kept.ndim == x.ndim:
+            system = (1 - kept).unsqueeze(-1) * scaled
+            system.diagonal(dim1=-2, dim2=-1).add_(kept)
+            return system
         return kept + scaled - kept @ scaled
 
     def _prox_jacobian(self, x: Tensor, step: Tensor) -> Tensor:
+        """E, or its diagonal where every term is separable."""
+        batch = len(self.batch)
+        blocks = [body.prox_jacobian(at, s, batch) for body, at, s in self._parts(x, step)]
+        if all(block.ndim == x.ndim for block in blocks):
+            return torch.cat(blocks, -1)
+        blocks = [torch.diag_embed(block) if block.ndim == x.ndim else block for block in blocks]
+        if len(blocks) == 1:
+            return blocks[0]
         total, begin = x.new_zeros(*x.shape, x.shape[-1]), 0
-        for (body, at, s), size in zip(self._parts(x, step), self.sizes, strict=True):
+        for block, size in zip(blocks, self.sizes, strict=True):
             end = begin + size
-            if body.event_ndim:
-                block = symmetric_jacobian(lambda t: body.prox(t, s), at, at.ndim - len(self.batch))  # noqa: B023
-                total[..., begin:end, begin:end] = block
-            else:
-                slope = vectors(diagonal(lambda t: body.prox(t, s), at), len(self.batch))  # noqa: B023
-                total[..., begin:end, begin:end] = torch.diag_embed(slope)
+            total[..., begin:end, begin:end] = block
             begin = end
         return total
 

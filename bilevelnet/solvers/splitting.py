@@ -65,15 +65,20 @@ class Family:
 
 
 def _inverse(dual: Dual, y: Tensor, step: Tensor) -> Tensor:
-    """The inverse Jacobian of the fixed point; along multipliers that are not unique, a large one, which A undoes.
+    """H⁻¹, H the Jacobian of the fixed point.
 
-    (H + μD)⁻¹ with μ half of the digits, and a Newton-Schulz step that squares the μ/λ by which it is off.
+    Along multipliers that are not unique H is singular: there (H + μD)⁻¹ with μ half of the digits, which A undoes, and
+    a Newton-Schulz step that squares the μ/λ by which it is off.
     """
-    curvature, x = dual.curvature(y), y + step * dual.smooth(y)[1]
-    half = torch.finfo(y.dtype).eps ** 0.5
-    exact, shifted = (dual.system(curvature, x, step, torch.full_like(step, m)) for m in (0.0, half))
-    inverse = torch.linalg.inv_ex(shifted)[0]
-    return 2 * inverse - inverse @ exact @ inverse
+    curvature, x, half = dual.curvature(y), y + step * dual.smooth(y)[1], torch.finfo(y.dtype).eps ** 0.5
+    exact = dual.system(curvature, x, step, torch.zeros_like(step))
+    inverse = torch.linalg.inv_ex(exact)[0]
+    sizes = [t.abs().sum(-1).amax(-1) for t in (exact, inverse)]
+    unique = sizes[0] * sizes[1] < 1 / half
+    if not bool(unique.all()):
+        shifted = torch.linalg.inv_ex(dual.system(curvature, x, step, torch.full_like(step, half)))[0]
+        inverse = torch.where(unique[..., None, None], inverse, 2 * shifted - shifted @ exact @ shifted)
+    return inverse
 
 
 class SplittingMap(Map):
