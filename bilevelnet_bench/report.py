@@ -54,7 +54,7 @@ def chapter(log: Path, records: Sequence[dict[str, Any]]) -> list[Sheet]:
     """The tables of an experiment on the spirals, or of any other record one a kind."""
     found = runs.read(log)
     if found:
-        return [*summary.sheets(found), claims.sheet(found)]
+        return [*summary.sheets(found), *claims.sheets(found)]
     return [plain(what, [r for r in records if r["what"] == what]) for what in runs.unique(r["what"] for r in records)]
 
 

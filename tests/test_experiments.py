@@ -72,33 +72,35 @@ def test_tables_and_claims_follow_from_the_accuracies() -> None:
         made("standard", [0.5, 0.5, 0.5], 100, impact=[[1.0 - k / 100 for k in range(100)]] * 3),
     ]
     accuracy = summary.accuracy(found)
-    assert accuracy.rows[0] == ("3 layers, bregman, random start, sgd", "0.970 ± 0.025", "0.96 to 0.98", "100%")
+    assert accuracy.rows[0] == ("3 layers, bregman, random start", "0.970 ± 0.025", "0.96 to 0.98", "100%")
     assert accuracy.rows[1][3] == "0%"
     differences = {row[0]: row[1] for row in summary.differences(found).rows}
-    assert differences["3 layers, sgd, random start: bregman − standard"].startswith("+0.220 ± ")
-    assert summary.depth_effect(found).rows[0] == ("bregman, random start, sgd", "-0.010 ± 0.000")
-    assert summary.impact(found).rows[0] == ("100 layers, bregman, random start, sgd", "-1.00 ± 0.00", "96", "5.5")
-    verdicts = {row[0]: row[2] for row in claims.sheet(found).rows}
+    assert differences["3 layers, random start: bregman − standard"].startswith("+0.220 ± ")
+    assert summary.depth_effect(found).rows[0] == ("bregman, random start", "-0.010 ± 0.000")
+    assert summary.impact(found).rows[0] == ("100 layers, bregman, random start", "-1.00 ± 0.00", "96", "5.5")
+    (sheet,) = claims.sheets(found)
+    assert sheet.title == "claims of the paper; sgd, lr 0.01, 3 seeds"
+    verdicts = {row[0]: row[2] for row in sheet.rows}
     assert verdicts == {
-        "3 layers, sgd: bregman separates better than standard": "holds",
-        "100 layers, sgd: standard is more sensitive to the start than bregman": "does not hold",
-        "100 layers, sgd: impact increases with l, standard": "does not hold",
-        "100 layers, sgd: impact decreases with l, bregman": "holds",
-        "sgd: standard loses accuracy from 3 to 100 layers": "holds",
-        "sgd: bregman loses no accuracy from 3 to 100 layers": "does not hold",
+        "3 layers: bregman separates better than standard": "holds",
+        "100 layers: standard is more sensitive to the start than bregman": "does not hold",
+        "100 layers: impact increases with l, standard": "does not hold",
+        "100 layers: impact decreases with l, bregman": "holds",
+        "standard loses accuracy from 3 to 100 layers": "holds",
+        "bregman loses no accuracy from 3 to 100 layers": "does not hold",
     }
 
 
 def test_a_claim_within_its_interval_is_undecided() -> None:
     found = [made("bregman", [0.9, 0.7]), made("standard", [0.7, 0.8])]
-    assert [row[2] for row in claims.sheet(found).rows] == ["undecided"]
+    assert [row[2] for sheet in claims.sheets(found) for row in sheet.rows] == ["undecided"]
 
 
 def test_failed_and_interrupted_runs_are_shown_and_not_compared() -> None:
     found = [made("bregman", [NAN, NAN], status="the loss is not finite in epoch 2"), made("standard", [0.7, 0.8])]
     assert "not finite" in summary.accuracy(found).rows[0][0]
     assert not summary.differences(found).rows
-    assert not claims.sheet(found).rows
+    assert not claims.sheets(found)
 
 
 def test_a_record_gives_back_its_runs(tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_the_report_holds_tables_pictures_and_where_it_ran(results: Path) -> Non
     assert page.count("data:image/png;base64,") == 4
     for content in (page, text):
         assert "All figures on this page are CPU figures: no GPU was used." in content
-        assert "claims of the paper in these runs" in content
+        assert "claims of the paper; sgd, lr 0.01, batch 30, 2 epochs, 2 seeds" in content
         assert "1.5 [1.25, 1.75]" in content
         assert "bregman separates better than standard" in content
         assert torch.__version__ in content

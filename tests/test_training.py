@@ -116,6 +116,8 @@ def test_the_holdout_is_apart_and_the_mini_batches_cover_the_rest() -> None:
     assert (len(fit.y_train), len(held.y_train)) == (72, 24)
     rows = {tuple(x.tolist()) for part in (fit, held) for x in part.x_train}
     assert rows == {tuple(x.tolist()) for x in SMALL.x_train}
+    with pytest.raises(bln.InputError, match="96 of 96 points"):
+        split(SMALL, 0, 0.001)
     assert order(10, 1, 1).sort().values.tolist() == list(range(10))
     assert not torch.equal(order(10, 1, 1), order(10, 1, 2))
     assert torch.equal(order(10, [1, 2], 3)[1], order(10, 2, 3))

@@ -64,8 +64,9 @@ def pair_of(activation: Activation) -> Pair:
         if activation in registry:
             return registry[activation](), None
         raise InputError(f"unknown activation {activation!r}; known: {', '.join(sorted({*NAMES, *registry}))}")
-    if type(activation) in MODULES:
-        return MODULES[type(activation)](activation)
+    kind: Any = type(activation)
+    if kind in MODULES:
+        return MODULES[kind](activation)
     if isinstance(activation, type) or not callable(activation):
         what = f"the class {activation.__name__}" if isinstance(activation, type) else repr(activation)
         raise InputError(

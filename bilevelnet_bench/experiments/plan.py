@@ -35,7 +35,7 @@ def tell(done: Sequence[Done], pictures: Sequence[Path], log: Path, console: Con
     if world()[0]:
         return
     runs = [d.run for d in done]
-    for sheet in (*summary.sheets(runs), claims.sheet(runs)):
+    for sheet in (*summary.sheets(runs), *claims.sheets(runs)):
         console.print(sheet.rich())
     console.print(summary.NOTES, highlight=False)
     for path in (*pictures, log):

@@ -14,11 +14,11 @@ LIMITS = (0.38, 1.02)  # chance is 1/2
 
 
 def by_start(path: Path, runs: Sequence[Run]) -> Path:
-    """A panel an optimizer: a column a version and initialisation, a mark a seed, the mean with its 95 % interval."""
-    settings, versions = unique(r.optimizer for r in runs), unique(r.version for r in runs)
+    """A panel a setting: a column a version and initialisation, a mark a seed, the mean with its 95 % interval."""
+    settings, versions = unique(r.settings for r in runs), unique(r.version for r in runs)
     with figure(path, 1, len(settings), 3.4, sharey=True) as (_, axes):
-        for axis, optimizer in zip(axes[0], settings, strict=True):
-            shown = [r for r in runs if r.optimizer == optimizer]
+        for axis, setting in zip(axes[0], settings, strict=True):
+            shown = [r for r in runs if r.settings == setting]
             for x, run in enumerate(shown):
                 c = versions.index(run.version)
                 spread = [x - 0.18 + 0.36 * i / max(1, len(run.accuracies) - 1) for i in range(len(run.accuracies))]
@@ -26,7 +26,7 @@ def by_start(path: Path, runs: Sequence[Run]) -> Path:
                 mean, half = interval(run.accuracies)
                 axis.errorbar(x, mean, half, color="black", capsize=4, linewidth=1.3, marker="_", markersize=12)
             axis.set_xticks(range(len(shown)), [f"{r.version}\n{r.init}" for r in shown], fontsize=7.5)
-            axis.set(title=f"{shown[0].settings}, {len(shown[0].accuracies)} seeds")
+            axis.set(title=f"{setting}, {len(shown[0].seeds)} seeds")
         axes[0][0].set(ylabel="test accuracy", ylim=LIMITS)
     return path
 

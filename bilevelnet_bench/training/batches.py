@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bilevelnet import InputError
+
 from ..cases.data import Data
 
 Seeds = int | Sequence[int]
@@ -27,9 +29,16 @@ def pick(x: Tensor, index: Tensor) -> Tensor:
 
 
 def split(data: Data, seeds: Seeds, holdout: float) -> tuple[Data, Data]:
-    """The training points without the share ``holdout`` of them, and those; the test points go with both."""
+    """The training points without the share ``holdout`` of them, and those; the test points go with both.
+
+    InputError where either part would be empty.
+    """
     n = data.y_train.shape[-1]
     kept = n - round(holdout * n)
+    if not kept or (holdout and kept == n):
+        raise InputError(
+            f"a hold-out of {holdout:g} leaves {kept} of {n} points to train on and {n - kept} to choose by"
+        )
     index = order(n, seeds, 0) if kept < n else torch.arange(n).expand(*data.y_train.shape)
     parts = (index[..., :kept], index[..., kept:])
     fit, held = (Data(pick(data.x_train, i), pick(data.y_train, i), data.x_test, data.y_test) for i in parts)
