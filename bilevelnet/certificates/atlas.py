@@ -75,14 +75,9 @@ def example(cls: Any) -> Any:
     return cls(**cls.examples[0])
 
 
-def worst(certificate: Certificate, part: str) -> float:
-    """The largest error of the rows whose name holds the part."""
-    return max([row.error for row in certificate.rows if part in row.compared], default=float("nan"))
-
-
 def _entry(phi: str, g: str, row: str, solver: str, certificate: Certificate) -> Entry:
     failure = "" if certificate.passed else _told(certificate.failures[0])
-    errors = worst(certificate, "value"), worst(certificate, "gradient")
+    errors = certificate.worst("value"), certificate.worst("gradient")
     return Entry(phi, g, row, solver, *errors, certificate.passed, failure)
 
 

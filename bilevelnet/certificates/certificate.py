@@ -79,6 +79,10 @@ class Certificate:
     def failures(self) -> list[Row]:
         return [row for row in self.rows if not row.passed]
 
+    def worst(self, part: str) -> float:
+        """The largest error of the rows whose name holds the part; NaN where there is none."""
+        return max([row.error for row in self.rows if part in row.compared], default=math.nan)
+
     def add(self, rows: Iterable[Row]) -> None:
         """Rows under a name that is there already are merged into it."""
         for row in rows:

@@ -56,7 +56,7 @@ def _project(g: Any, v: Tensor) -> Tensor:
 
 
 class Radial:
-    """φ(z) = h(‖z‖), so ∇φ(z) = c z with c = h'(n)/n: n = ‖point(v, c)‖, point(v, c) the solution for ½c‖z‖²; 0 is n → 0.
+    """φ(z) = h(‖z‖), ∇φ(z) = c z, c = h'(n)/n: n = ‖point(v, c)‖, point(v, c) the solution for ½c‖z‖²; z = 0 is n → 0.
 
     A search begins at the answer to the one before, if that was of the same shape.
     """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..certificates.activation import from_activation
-from ..certificates.atlas import SAMPLES, example, worst
+from ..certificates.atlas import SAMPLES, example
 from ..certificates.verify import verify
 from ..errors import InputError
 from ..legendre import Energy, Legendre, registry
@@ -113,7 +113,7 @@ def _certified(phi: Legendre, g: Regularizer, title: str, neural: nn.Module | No
     moves = bind(phi, g, "auto")[0].explain()
     certificate = verify((phi, g), neural, SAMPLES)
     verdict = "holds" if certificate.passed else "FAILS"
-    errors = f"value {worst(certificate, 'value'):.0e}, gradient {worst(certificate, 'gradient'):.0e}"
+    errors = f"value {certificate.worst('value'):.0e}, gradient {certificate.worst('gradient'):.0e}"
     yield f"- {title}, {moves}. Certificate: {verdict}; {errors}."
 
 
