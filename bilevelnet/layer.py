@@ -192,7 +192,7 @@ class BilevelLayer(nn.Module):
         if outside is None:
             return z_prev
         source = self.problem.divergence.source
-        point = source.inner() if isinstance(source, Interval) and source.constant else 0.0
+        point: Any = source.inner() if isinstance(source, Interval) and source.constant else 0.0
         if source.event_ndim == 2:
             point = torch.eye(z_prev.shape[-1], dtype=z_prev.dtype, device=z_prev.device)
         return torch.where(outside > KINK, torch.as_tensor(point, dtype=z_prev.dtype, device=z_prev.device), z_prev)

@@ -18,9 +18,9 @@ class Function(Divergence):
 
     ``function``: a torch.nn.Module, or a function without learned tensors in its closure. ``event_ndim`` = 1: vectors,
     one value a sample; 0: entry by entry, a value for each, which the scalar, multiplier and splitting solvers take
-    with any g of theirs. z⁻ must lie inside ``domain`` too. The function must give the same value each time (no dropout, no
-    batch statistics): it is evaluated many times a solve. Convexity is refuted on samples at the first call, or
-    at the solution (status invalid).
+    with any g of theirs. z⁻ must lie inside ``domain`` too. The function must give the same value each time (no
+    dropout, no batch statistics): it is evaluated many times a solve. Convexity is refuted on samples at the first
+    call, or at the solution (status invalid).
 
     Raises InputError for another type, or a domain that is no interval.
     """

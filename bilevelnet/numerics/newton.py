@@ -99,7 +99,7 @@ def _shorter(t: Tensor, rise: Tensor, decrease: Tensor) -> Tensor:
 
 
 def attached(residual: Callable[[Tensor], Tensor], root: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
-    """``attach`` for vectors: the root of F(z; θ) = 0 with its derivatives to second order, ``inverse`` = (∂F/∂z)⁻¹ held fixed."""
+    """``attach`` for vectors: the root of F(z; θ) = 0 with its derivatives, ``inverse`` = (∂F/∂z)⁻¹ held fixed."""
     root = root.detach()
     for _ in range(2):
         value = residual(root)

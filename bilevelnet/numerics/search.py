@@ -26,8 +26,8 @@ _KEYS = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_loca
 
 def register(family: Any) -> int:
     """A handle for ``family``, held weakly: it has ``function(w, tensors) -> f``, and where it is ``entrywise``, a root
-    an entry, ``start(w)`` too. A search of another kind is a method ``solve(w, start, tensors, batched, max_iter, tol)``,
-    which returns a ``Found``; ``batched`` marks the tensors that a vmap gave a dimension in front, as it gave w.
+    an entry, ``start(w)`` too. A search of another kind is a method ``solve(w, start, tensors, batched, max_iter,
+    tol)``, which returns a ``Found``; ``batched`` marks the tensors that a vmap gave a dimension in front, as w.
     """
     handle = next(_handles)
     _families[handle] = family

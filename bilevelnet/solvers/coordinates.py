@@ -15,6 +15,7 @@ from torch import Tensor
 from ..domains import Interval
 from ..errors import InputError
 from ..numerics.newton import Probe
+from ..problem import anchor
 from .charts import chart, common_domain, total, unchart
 from .curvature import Curvature, add, curvature, gradient, product
 
@@ -25,13 +26,8 @@ class Coordinates:
     def __init__(self, phi: Any, terms: Sequence[Any], event_ndim: int):
         self.phi, self.terms, self.event_ndim = phi, list(terms), event_ndim
         inside = all(t.domain == Interval() or t.domain == phi.domain for t in terms)
-        # ∇φ* on the whole space, or of a φ whose domain has no chart.
-        open_ended = (
-            phi.dual_domain == Interval() and phi.domain != Interval()
-            if phi.event_ndim
-            else phi.dual_domain == Interval()
-        )
-        self.dual = phi.explicit and inside and (open_ended or not isinstance(phi.domain, Interval))
+        whole = phi.dual_domain == Interval() and not (phi.event_ndim and phi.domain == Interval())  # z serves there
+        self.dual = phi.explicit and inside and (whole or not isinstance(phi.domain, Interval))
         if not self.dual and any(not isinstance(p.domain, Interval) for p in (phi, *terms)):
             raise InputError(f"no chart is known of the domain of {phi.label} with these terms: it is no interval")
         self.unit = self.dual and not phi.event_ndim  # C ∇²φ C = I for C² = (φ'')⁻¹
@@ -49,27 +45,22 @@ class Coordinates:
         return u if self.dual else unchart(self.domain, z)
 
     def starts(self, v: Tensor) -> tuple[Tensor, ...]:
-        """Unknowns to begin with: the solution without terms, where it is known, and a point inside the domain."""
-        phi, domain = self.phi, self.domain if isinstance(self.phi.domain, Interval) else None
+        """Unknowns to begin with: the solution without terms, where it is known, and at last a point well inside."""
+        phi = self.phi
         if not self.dual:
-            zero = torch.zeros_like(v)
-            return (
-                (unchart(domain, phi.grad_conjugate(v)), zero)
-                if phi.explicit and phi.dual_domain == Interval()
-                else (zero,)
-            )  # type: ignore[arg-type]
-        if domain is not None and domain.constant:
-            return v, phi.grad(torch.full_like(v, domain.inner()))
-        eye = (
-            -torch.eye(v.shape[-1], dtype=v.dtype, device=v.device).expand_as(v)
-            if self.event_ndim == 2
-            else torch.zeros_like(v)
-        )
-        return v, eye
+            if not phi.explicit or phi.dual_domain != Interval():
+                return (torch.zeros_like(v),)
+            # The second for a g that is huge at the first; not 0, where a norm to a power may have no curvature.
+            return tuple(unchart(self.domain, phi.grad_conjugate(c * v)) for c in (1.0, 1 / 16))
+        return v, anchor(phi, v)
 
     def forces(self, x: Tensor, z: Tensor) -> list[Tensor]:
         """∇φ and every ∇h; ∇φ is x where x is the dual."""
         return [x if self.dual else self.phi.grad(z), *(gradient(t, z) for t in self.terms)]
+
+    def slope(self, z: Tensor) -> Tensor:
+        """Σ ∇h."""
+        return total([torch.zeros_like(z), *(gradient(t, z) for t in self.terms)])
 
     def probe(self, x: Tensor, v: Tensor) -> Probe:
         """φ + Σ h − ⟨z, v⟩ and its gradient at x, flattened."""

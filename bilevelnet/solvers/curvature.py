@@ -14,6 +14,7 @@ from torch import Tensor
 from ..legendre import Legendre, Mahalanobis
 from ..numerics.derivative import derivative
 from ..regularizers import Precomposed, Scaled
+from .charts import total
 
 OUTER = 1 << 22  # entries of the table of outer products of the rows of K, up to which it pays
 
@@ -47,7 +48,7 @@ def gradient(piece: Any, z: Tensor) -> Tensor:
         return piece.factor.c * gradient(piece.inner, z)
     if (matrix := _matrix(piece)) is not None:
         image = z @ matrix.to(z.dtype).mT
-        return sum(gradient(t, image) for t in piece.body.terms()) @ matrix.to(z.dtype)
+        return total(gradient(t, image) for t in piece.body.terms()) @ matrix.to(z.dtype)
     return piece.grad(z) if hasattr(piece, "grad") else derivative(piece.value, z)
 
 

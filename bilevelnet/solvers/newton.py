@@ -20,7 +20,6 @@ from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, 
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked
 from .base import Solver
-from .charts import chart, total
 from .coordinates import Coordinates
 from .newton_family import Family, LinearFamily, TransposedFamily
 from .newton_system import dense
@@ -76,18 +75,21 @@ class NewtonMap(Map):
         for d in range(-self.event_ndim, 0):
             good = good.all(d, keepdim=True)
         v = torch.where(good, v, 0.0)
-        refute([self.phi, *self.terms], v, lambda x: chart(c.domain, x)[0] if not c.dual else c.point(x))
+        refute([self.phi, *self.terms], v, c.point)
         start = None if init is None else c.unknown(init.z, init.dual)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(v, start, tensors, self._handles()[0], self.solver.max_iter, self.solver.tol)
-        x = torch.where(x.isfinite(), x, 0.0)
+        # Derivatives of an element without a solution, times 0, would be NaN in the weights that all elements share.
+        lost = (code == NONE) | ~x.isfinite()
+        x = torch.where(lost, c.starts(v)[-1], x)
         z, u = self._attached(x, v, tensors) if tracked(v, *tensors) else self._point(x, v)
+        z, u = torch.where(lost, torch.nan, z), torch.where(lost, torch.nan, u)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, INVALID))
         status = torch.where(good, torch.where(code == FOUND, CONVERGED, status), INVALID)
 
         def residual() -> Tensor:
-            z_, u_ = z.detach(), u.detach()
-            return total([u_ if c.dual else self.phi.grad(z_), *c.forces(x, z_)[1:]]) - v
+            at = z.detach()
+            return (u.detach() if c.dual else self.phi.grad(at)) + c.slope(at) - v
 
         return Outcome(z, u, status, iterations, {}, residual)
 
@@ -97,33 +99,29 @@ class NewtonMap(Map):
         lost = found.status > KINK
         return torch.where(lost, torch.nan, found.z), torch.where(lost, torch.nan, found.dual)  # type: ignore[arg-type]
 
+    @torch.no_grad()
     def _point(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            z = self.coordinates.point(x)
-            return z, x if self.coordinates.dual else v - total(
-                [torch.zeros_like(v), *self.coordinates.forces(x, z)[1:]]
-            )
+        z = self.coordinates.point(x)
+        return z, x if self.coordinates.dual else v - self.coordinates.slope(z)
 
     def _attached(self, x: Tensor, v: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
-        c = self.coordinates
-
-        def residual(t: Tensor) -> Tensor:
-            z = self.phi.grad_conjugate(t) if c.dual else t
-            return total([t if c.dual else self.phi.grad(t), *c.forces(t, z)[1:]]) - v
-
+        c, phi = self.coordinates, self.phi
+        inverse = self._inverse(x, tensors)
+        if c.dual:
+            u = attached(lambda u: u + c.slope(phi.grad_conjugate(u)) - v, x, inverse)
+            return phi.grad_conjugate(u), u
         with torch.no_grad():
             z = c.point(x)
-        root = attached(residual, x if c.dual else z, self._inverse(x, tensors))
-        if c.dual:
-            return self.phi.grad_conjugate(root), root
-        return root, v - total([torch.zeros_like(v), *c.forces(root, root)[1:]])
+        z = attached(lambda z: phi.grad(z) + c.slope(z) - v, z, inverse)
+        return z, v - c.slope(z)
 
     def _inverse(self, x: Tensor, tensors: list[Tensor]) -> Any:
         """(∂F/∂x)⁻¹, without derivatives of its own."""
         n = self.event_ndim
         event = x.shape[x.ndim - n :]
         if event.numel() > self.solver.largest:
-            inverse = Inverse(*self._handles()[1:], self._family)
+            _, handle, transposed = self._handles()
+            inverse = Inverse(handle, transposed, self._family)
             return lambda r: linear_solve(r, inverse, [x, *tensors])
         with torch.no_grad():
             system = dense({k: t.detach() for k, t in self.coordinates.curvatures(x.detach()).items()})
@@ -141,7 +139,10 @@ class NewtonMap(Map):
     def explain(self) -> str:
         c = self.coordinates
         where = "u = ∇φ(z)" if c.dual else "z" if c.domain == Interval() else f"the chart of {c.domain}"
-        return f"newton: {self.phi.label} + {self.g.label}; damped Newton steps in {where}, Hessian by Cholesky up to {self.solver.largest} entries"
+        return (
+            f"newton: {self.phi.label} + {self.g.label}; damped Newton steps in {where}, "
+            f"Hessian by Cholesky up to {self.solver.largest} entries, beyond by products"
+        )
 
 
 def rough(term: Any) -> str:

@@ -1,4 +1,4 @@
-"""What Newton's method evaluates inside the search operator: on a twin of φ and the terms, whatever a vmap did to them."""
+"""What Newton's method evaluates inside the search operator, on a twin of φ and the terms."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Family:
 
         begin = self._start(lift(c.starts)(v) if start is None else (start,), probe)
         found = minimise(probe, lambda x, force: self.system(lift, x.unflatten(-1, event), event), begin, max_iter, tol)
-        return Found(*(t.unflatten(-1, event) for t in found[:2]), found.iterations)
+        return Found(found.x.unflatten(-1, event), found.code.unflatten(-1, event), found.iterations)
 
     def _start(self, candidates: tuple[Tensor, ...], probe: Callable[[Tensor], Probe]) -> Tensor:
         """The candidate of the least objective."""

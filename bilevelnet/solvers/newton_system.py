@@ -62,11 +62,11 @@ class Dense(System):
     def __init__(self, scale: Tensor, rate: Tensor | None, whole: Curvature, rest: Curvature):
         super().__init__(scale, rate)
         self.rest = rest
-        self.diagonal, self.factor = None, None
+        self.factor: Tensor | None = None
         if whole.full is None:
             assert whole.diagonal is not None
             self.shifted = (whole.diagonal < 0).any(-1, keepdim=True)
-            self.diagonal = whole.diagonal.abs().clamp(min=torch.finfo(scale.dtype).eps)
+            self.diagonal: Tensor = whole.diagonal.abs().clamp(min=torch.finfo(scale.dtype).eps)
         else:
             self.factor, self.shifted = _factor(whole.dense())
 

@@ -25,7 +25,7 @@ def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
     ``point``: ℝⁿ → the domain.
     """
     fresh = [p for p in map(_core, pieces) if _by_value(p) and p not in _seen]
-    if not fresh or not like.numel() or not readable(like):
+    if not fresh or not like.numel() or not readable(like, *(t for p in fresh for t in p.tensors())):
         return
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -68,6 +68,7 @@ def _check_chord(piece: Any, a: Tensor, b: Tensor) -> None:
             f"{float(x):.4g}" for x in (ends[0][first], ends[1][first], (ends[0] + ends[1])[first] / 2 + rise[first])
         )
         raise InputError(
-            f"{piece.label} is not convex: at two points of sample {first} and halfway between them its value is {shown}; "
-            f"give a convex function (nonnegative weights and convex increasing activations after the first layer of a network)"
+            f"{piece.label} is not convex: at two points of sample {first} and halfway between them its value is "
+            f"{shown}; give a convex function (in a network: nonnegative weights and convex increasing activations "
+            f"after the first layer)"
         )

@@ -1,0 +1,354 @@
+"""Newton's method: against formulas and against itself matrix-free, its statuses, and every transform."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch.func import grad, hessian, jacfwd, jacrev, vmap
+
+import bilevelnet as bln
+
+F64 = torch.float64
+N = 3
+MATRIX_FREE = bln.solvers.Newton(largest=0)
+
+
+class Layer(bln.regularizers.Regularizer):
+    """g(z) = Σ softplus(Az), by its value alone."""
+
+    event_ndim = 1
+
+    def __init__(self, A: torch.Tensor):
+        super().__init__()
+        self.A = A
+
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.softplus(z @ self.A.mT).sum(-1)
+
+
+class Softplus(bln.regularizers.Smooth):
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.softplus(z)
+
+
+class Coupled(bln.legendre.Legendre):
+    """φ(z) = ½‖z‖² + log Σ exp(Qz), by its value alone."""
+
+    event_ndim = 1
+
+    def __init__(self, Q: torch.Tensor):
+        super().__init__()
+        self.Q = Q
+
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        return (z**2).sum(-1) / 2 + torch.logsumexp(z @ self.Q.mT, -1)
+
+
+def points(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=F64)
+
+
+A, V = points(4, N, scale=2.0), points(5, N)
+PHIS = {
+    "energy": bln.legendre.Energy(2.0),
+    "tanh": bln.legendre.Tanh(),
+    "fermi_dirac": bln.legendre.FermiDirac(),
+    "entropy": bln.legendre.BoltzmannShannon(),
+    "log_cosh": bln.legendre.get("log_cosh") + bln.legendre.Energy(0.1),
+    "mahalanobis": bln.legendre.Mahalanobis(torch.eye(N, dtype=F64) + 0.3),
+    "ball": bln.legendre.BallHellinger(),
+    "ball_barrier": bln.legendre.BallLogBarrier(),
+    "norm_power": bln.legendre.get("norm_power", p=3.0),
+    "coupled": Coupled(A),
+}
+TERMS = {
+    "values": Layer(A),
+    "precomposed": Softplus().precompose(A),
+    "weighted": 0.5 * Layer(A) + bln.regularizers.SquaredL2(0.3),
+}
+
+
+def residual(phi: Any, g: Any, z: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """∇(φ + g)(z) − v by autograd from the values."""
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(bln.problem.Prox(phi, g).objective(z, v).sum(), z)[0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0], ids=["A", "10A"])
+@pytest.mark.parametrize("g", TERMS.values(), ids=TERMS)
+@pytest.mark.parametrize("phi", PHIS.values(), ids=PHIS)
+def test_solves_whatever_the_scale(phi: Any, g: Any, scale: float) -> None:
+    """Undamped steps diverge where A is ten times larger. |∇| to 1e-12, some 100 eps of its terms, φ'' up to 1e3."""
+    g = copy.deepcopy(g)
+    for t in g.modules():
+        if hasattr(t, "A"):
+            t.A = scale * t.A
+    found = bln.solve_prox(phi, g, V, "newton")
+    assert found.converged.all()
+    assert residual(phi, g, found.z, V).abs().max() <= 1e-10
+    assert found.residual.max() <= 1e-12
+    free = bln.solve_prox(phi, g, V, MATRIX_FREE)
+    assert free.converged.all()
+    assert torch.allclose(free.z, found.z, rtol=1e-9, atol=1e-12)  # both to rounding, through a condition of 1e3
+
+
+def test_a_quadratic_has_its_formula() -> None:
+    """(Q + λI)⁻¹ v, to some eps of the condition of Q."""
+    q = torch.tensor([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]], dtype=F64)
+    found = bln.solve_prox(bln.legendre.Mahalanobis(q), bln.regularizers.SquaredL2(0.7), V, "newton")
+    want = torch.linalg.solve(q + 0.7 * torch.eye(3, dtype=F64), V.mT).mT
+    assert torch.allclose(found.z, want, rtol=1e-14, atol=1e-14)
+    assert found.iterations <= 3
+    assert (found.error_bound >= (found.z - want).norm(dim=-1) * (1 - 1e-6) - 1e-15).all()
+
+
+def test_the_dual_keeps_the_digits_of_a_saturated_point() -> None:
+    """u − v = −∇g stays exact where tanh(60) is 1."""
+    v = torch.tensor([[60.0, -80.0, 40.0]], dtype=F64)
+    found = bln.solve_prox(bln.legendre.Tanh(), Layer(A), v)
+    assert found.converged.all()
+    slope = torch.sigmoid(found.z @ A.mT) @ A
+    assert torch.allclose(found.dual, v - slope, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["f32", "bf16", "f16"])
+def test_low_precision(dtype: torch.dtype) -> None:
+    want = bln.bregman_prox(bln.legendre.FermiDirac(), Layer(A), V)
+    z = bln.bregman_prox(bln.legendre.FermiDirac(), Layer(A.float()), V.to(dtype))
+    assert z.dtype is dtype
+    assert (z.double() - want).abs().max() <= 16 * torch.finfo(dtype).eps
+
+
+def test_shapes_and_a_warm_start() -> None:
+    phi, g = PHIS["fermi_dirac"], TERMS["values"]
+    z = bln.bregman_prox(phi, g, V)
+    assert bln.bregman_prox(phi, g, V[:0]).shape == (0, N)
+    assert torch.allclose(bln.bregman_prox(phi, g, V[0]), z[0], rtol=1e-13)
+    deep = V.reshape(5, 1, 1, N).transpose(0, 1)
+    assert torch.allclose(bln.bregman_prox(phi, g, deep).reshape(5, N), z, rtol=1e-13)
+    cold, warm = (bln.solve_prox(phi, g, V + 1e-7, init=i) for i in (None, bln.solve_prox(phi, g, V)))
+    assert warm.iterations < cold.iterations
+    assert torch.allclose(warm.z, cold.z, rtol=1e-12)
+
+
+class Power(bln.regularizers.Regularizer):
+    """λ Σ |z|^p behind a rotation: not smooth at 0 for p = 1, not convex for p < 1."""
+
+    event_ndim = 1
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind_of_value = kind
+
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        total, gap = z.sum(-1), z.diff(dim=-1)
+        if self.kind_of_value == "kink":
+            return 3 * gap.abs().sum(-1)
+        if self.kind_of_value == "saddle":  # its second derivative along the gap is −4 at 0
+            return 2 / (1 + gap[..., 0] ** 2)
+        if self.kind_of_value == "down":
+            return -total * 0.5 - (z**2).sum(-1) / 2
+        return total.square()
+
+
+def test_statuses() -> None:
+    energy = bln.legendre.Energy()
+    v = torch.tensor([[0.3, 0.1, 0.2], [5.0, -5.0, 0.5]], dtype=F64)
+    found = bln.solve_prox(energy, Power("kink"), v, "newton", on_failure="nan")
+    assert not found.converged.any()
+    assert found.status[0] == bln.Status.invalid
+    assert found.z.isnan().all()
+    limited = bln.solve_prox(bln.legendre.FermiDirac(), Layer(5 * A), V, bln.solvers.Newton(max_iter=2), "ignore")
+    assert (limited.status == bln.Status.max_iter).any()
+    with pytest.raises(bln.SolveError, match="max_iter"):
+        bln.bregman_prox(bln.legendre.FermiDirac(), Layer(5 * A), V, bln.solvers.Newton(max_iter=2))
+    with pytest.raises(bln.InputError, match="max_iter >= 1"):
+        bln.solvers.Newton(max_iter=0)
+
+
+def test_one_bad_element_leaves_the_others_and_their_gradients() -> None:
+    v = V.clone()
+    v[1, 2], v[3, 0] = torch.nan, torch.inf
+    matrix = A.clone().requires_grad_()
+    found = bln.solve_prox(bln.legendre.Tanh(), Layer(matrix), v, on_failure="nan")
+    assert found.converged.tolist() == [True, False, True, False, True]
+    assert (found.status[[1, 3]] == bln.Status.invalid).all()
+    good = found.z[found.converged]
+    alone = bln.bregman_prox(bln.legendre.Tanh(), Layer(matrix), V[[0, 2, 4]])
+    assert torch.allclose(good, alone, rtol=1e-13)
+    a, b = (torch.autograd.grad(z.sum(), matrix)[0] for z in (good, alone))
+    assert a.isfinite().all()
+    assert torch.allclose(a, b, rtol=1e-10)
+
+
+def test_what_is_not_convex_is_refuted_on_samples() -> None:
+    class Wave(bln.regularizers.Regularizer):
+        event_ndim = 1
+
+        def value(self, z: torch.Tensor) -> torch.Tensor:
+            return 3 * z.sum(-1).cos()
+
+    with pytest.raises(bln.InputError, match="not convex: at two points"):
+        bln.bregman_prox(bln.legendre.Energy(), Wave(), V)
+    with pytest.raises(bln.InputError, match="not convex"):
+        bln.bregman_prox(bln.legendre.Energy(), Power("saddle"), V, "newton", on_failure="ignore")
+
+
+def test_what_is_not_convex_is_flagged_at_the_solution() -> None:
+    """As under compile, where no sample is looked at: the search starts and rests at the maximum 0."""
+    g = Power("saddle")
+    compiled = torch.compile(lambda v: bln.bregman_prox(bln.legendre.Energy(), g, v, "newton"), backend="aot_eager")
+    assert compiled(torch.zeros(1, N, dtype=F64)).isnan().all()
+
+
+def test_a_value_of_another_shape_is_refused() -> None:
+    class Entries(bln.regularizers.Regularizer):
+        event_ndim = 1
+
+        def value(self, z: torch.Tensor) -> torch.Tensor:
+            return z**2
+
+    with pytest.raises(bln.InputError, match=r"one number an event is \(5,\)"):
+        bln.bregman_prox(bln.legendre.Energy(), Entries(), V)
+
+
+@pytest.mark.parametrize(
+    ("phi", "g", "why"),
+    [
+        (bln.legendre.Energy(), bln.regularizers.SquaredL2(), "separable"),
+        (PHIS["mahalanobis"], bln.regularizers.L1(), "l1 is not smooth"),
+        (PHIS["mahalanobis"], bln.regularizers.Nonneg(), "not smooth"),
+        (bln.legendre.Energy(), bln.regularizers.L2Norm(), "not smooth"),
+        (bln.legendre.get("tsallis", alpha=1.5), Layer(A), "constraints"),
+        (bln.legendre.BallHellinger(), bln.regularizers.LogBarrier() + Layer(A), "chart"),
+        (bln.legendre.Energy(), bln.regularizers.LogBarrier().precompose(A), "chart"),
+    ],
+)
+def test_refusals(phi: Any, g: Any, why: str) -> None:
+    with pytest.raises(bln.InputError, match=why):
+        bln.bregman_prox(phi, g, V, "newton")
+
+
+def test_explain() -> None:
+    coupling, divergence = bln.couplings.Bilinear(N, N), bln.divergences.Bregman(PHIS["tanh"])
+    words = bln.BilevelLayer(coupling, divergence, Layer(A)).double().explain()
+    assert words.startswith("newton: tanh + Layer; damped Newton steps in u = ∇φ(z)")
+    assert "not multiplier" in words
+
+
+def derivatives(solver: Any, phi: Any, g: Any, v: torch.Tensor) -> None:
+    """f(v, A) through every derivative and transform; both ways of one derivative agree to rounding."""
+
+    def f(v: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
+        p, h = copy.copy(phi), copy.copy(g)
+        if isinstance(phi, Coupled):
+            p = Coupled(A)
+        else:
+            h = Layer(A)
+        return bln.bregman_prox(p, h, v, solver)
+
+    inputs = v.clone().requires_grad_(), A.clone().requires_grad_()
+    assert torch.autograd.gradcheck(f, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(f, (v[:1].clone().requires_grad_(), inputs[1]))
+    z, d = f(v, A), grad(lambda v: f(v, A).sum())(v)
+    assert torch.allclose(vmap(lambda v: f(v, A))(v), z, rtol=1e-11)
+    scaled = torch.stack([A, 2 * A])
+    each = torch.stack([f(v, a) for a in scaled])
+    assert torch.allclose(vmap(f, (None, 0))(v, scaled), each, rtol=1e-11)
+    assert torch.allclose(vmap(grad(lambda v: f(v, A).sum()))(v), d, rtol=1e-9)
+    assert torch.allclose(jacrev(lambda v: f(v, A))(v[0]), jacfwd(lambda v: f(v, A))(v[0]), rtol=1e-9, atol=1e-12)
+    second = hessian(lambda v: f(v, A).sum())(v[0])
+    assert torch.allclose(second, second.mT, atol=1e-9)
+
+
+CASES = [
+    pytest.param(solver, phi, id=f"{name}-{way}", marks=() if quick else pytest.mark.heavy)
+    for way, solver in (("dense", "newton"), ("free", MATRIX_FREE))
+    for name, phi in PHIS.items()
+    for quick in [(name, way) == ("fermi_dirac", "dense")]
+]
+
+
+@pytest.mark.parametrize(("solver", "phi"), CASES)
+def test_derivatives(solver: Any, phi: Any) -> None:
+    g = bln.regularizers.SquaredL2(0.5) if isinstance(phi, Coupled) else TERMS["values"]
+    derivatives(solver, phi, g, V[:2])
+
+
+def test_derivatives_without_a_matrix() -> None:
+    """By conjugate gradients, against the factored Hessian, to second order."""
+
+    def f(v: torch.Tensor, A: torch.Tensor, solver: Any) -> torch.Tensor:
+        return bln.bregman_prox(PHIS["fermi_dirac"], Layer(A), v, solver)
+
+    found = []
+    for solver in ("newton", MATRIX_FREE):
+        v, matrix = V[:2].clone().requires_grad_(), A.clone().requires_grad_()
+        first = torch.autograd.grad(f(v, matrix, solver).square().sum(), (v, matrix), create_graph=True)
+        second = torch.autograd.grad(sum(d.square().sum() for d in first), (v, matrix))
+        forward = jacfwd(lambda v, s=solver: f(v, A, s))(V[0])
+        found.append((*first, *second, forward, vmap(grad(lambda v, s=solver: f(v, A, s).sum()))(V)))
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-11) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("solver", ["newton", MATRIX_FREE], ids=["dense", "free"])
+def test_compiles_with_its_gradient(solver: Any) -> None:
+    phi, g = PHIS["tanh"], TERMS["values"]
+
+    def f(v: torch.Tensor) -> torch.Tensor:
+        return bln.bregman_prox(phi, g, v, solver)
+
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    x, y = V.clone().requires_grad_(), V.clone().requires_grad_()
+    z = compiled(x)
+    assert torch.allclose(z, f(y), rtol=1e-12)
+    for out in (z, f(y)):
+        out.sum().backward()
+    assert torch.allclose(x.grad, y.grad, rtol=1e-9)
+
+
+@pytest.mark.heavy
+def test_a_vmapped_gradient_compiles() -> None:
+    def f(v: torch.Tensor) -> torch.Tensor:
+        return bln.bregman_prox(PHIS["tanh"], TERMS["values"], v, "newton").sum()
+
+    batch = torch.compile(vmap(grad(f)), fullgraph=True, backend="aot_eager")
+    assert torch.allclose(batch(V), grad(f)(V), rtol=1e-9)
+
+
+def test_a_mirror_map_by_value_alone() -> None:
+    """∇φ*(∇φ(z)) = z to rounding, and its derivative is the inverse Hessian."""
+    phi = PHIS["coupled"]
+    assert torch.allclose(phi.grad_conjugate(phi.grad(V)), V, rtol=1e-12, atol=1e-13)
+    u = phi.grad(V[0])
+    inverse = torch.linalg.inv(hessian(phi.value)(V[0]))
+    assert torch.allclose(jacrev(phi.grad_conjugate)(u), inverse, rtol=1e-10, atol=1e-12)
+
+
+def test_every_weight_learns() -> None:
+    q = torch.nn.Parameter(torch.eye(N, dtype=F64) + 0.2)
+    lam, matrix = torch.nn.Parameter(torch.tensor(0.4, dtype=F64)), torch.nn.Parameter(A.clone())
+    layer = bln.BilevelLayer(
+        bln.couplings.Bilinear(N, N),
+        bln.divergences.Mahalanobis(q),
+        bln.regularizers.SquaredL2(lam) + Softplus().precompose(matrix),
+    ).double()
+    x = V.clone().requires_grad_()
+    layer(x).square().sum().backward()
+    assert x.grad is not None
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
+    assert torch.equal(copy.deepcopy(layer)(V), layer(V))
+
+
+def test_a_map_pickles() -> None:
+    layer = bln.BilevelLayer(
+        bln.couplings.Bilinear(N, N),
+        bln.divergences.Mahalanobis(torch.eye(N, dtype=F64)),
+        bln.regularizers.Huber(),
+    ).double()
+    want = layer(V)
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(V), want)
