@@ -22,7 +22,7 @@ from bilevelnet_bench.sheets import Sheet
 from bilevelnet_bench.statistics import interval, paired, share_near, trend
 from bilevelnet_bench.training import Settings
 
-TINY = spirals.Plan((Settings(2, 30, 1e-2), Settings(1, 30, 1e-2, "adam")), seeds=2, points=(60, 40))
+TINY = spirals.Plan((Settings(2, 30, 1e-2),), seeds=2, points=(60, 40))
 TINY_DEPTH = depth.Plan((Settings(1, 30, 1e-2, "adam"),), seeds=2, depths=(3, 10), points=(60, 40))
 NAN = math.nan
 
@@ -138,7 +138,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_experiments_write_runs_and_pictures(results: Path) -> None:
     found = runs.read(results / "spirals.jsonl")
-    assert len(found) == 14
+    assert len(found) == 7
     assert {(r.version, r.init) for r in found} >= {("euclidean", "random"), ("standard", "zero")}
     assert all(len(r.accuracies) == 2 and len(r.probes[0]) == 4 and len(r.impact[0]) == 3 for r in found)
     for name in ("spirals-layers", "spirals-accuracy", "depth-accuracy", "depth-impact-adam"):
@@ -149,7 +149,7 @@ def test_experiments_write_runs_and_pictures(results: Path) -> None:
 
 
 def test_euclidean_and_standard_are_one_network_from_the_identity(results: Path) -> None:
-    found = {r.version: r for r in runs.read(results / "spirals.jsonl") if (r.init, r.optimizer) == ("identity", "sgd")}
+    found = {r.version: r for r in runs.read(results / "spirals.jsonl") if r.init == "identity"}
     # 1e-4: W + I and W + z round differently, over some steps in float32
     assert found["euclidean"].losses == pytest.approx(found["standard"].losses, rel=1e-4)
 
