@@ -221,7 +221,7 @@ def test_each_sum_that_is_left_says_why() -> None:
         assert not block.changed
         assert word in block.reason
         assert word in str(ours.report)
-    assert "0 of 6 sums changed" in str(ours.report)
+    assert "8 activations replaced, 0 of 6 sums changed" in str(ours.report)
 
 
 def test_of_several_terms_the_identity_is_the_shortcut() -> None:
@@ -372,6 +372,8 @@ class Untraceable(nn.Module):
     [
         (lambda: bregmanize(Untraceable(), {nn.ReLU: "softplus"}), "cannot trace Untraceable"),
         (lambda: bregmanize(torch.relu, {nn.ReLU: "softplus"}), "takes a torch.nn.Module"),
+        (lambda: bregmanize(BregmanResNet(20), {nn.ReLU: "softplus"}), "bilevel layers already"),
+        (lambda: bregmanize(Gated(), {nn.ReLU: "softplus"}, torch.zeros(0, 2, 4, 4)), "example is empty"),
         (lambda: bregmanize(Gated(), {}), "replace maps"),
         (lambda: bregmanize(Gated(), {"relu": "softplus"}), "classes of modules"),
         (lambda: bregmanize(Gated(), {nn.ReLU(): "softplus"}), "classes of modules"),

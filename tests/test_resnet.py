@@ -335,6 +335,7 @@ def test_a_bad_image_does_not_spoil_the_batch() -> None:
         (lambda: BregmanResNet("ResNet19"), "ResNet18"),
         (lambda: BregmanResNet(20, version="plain"), "standard"),
         (lambda: BregmanResNet(50, steps=2), "two convolutions"),
+        (lambda: BregmanResNet(20, classes=0), "at least 1"),
         (lambda: BregmanResNet(20, "burg"), "anywhere in"),
         (lambda: BregmanResNet(20, legendre.BallHellinger()), "couples"),
         (lambda: BregmanResNet(20, "swish"), "unknown activation"),

@@ -22,6 +22,7 @@ from .bregmanize_graph import Kind, Residual, Rewriting
 from .bregmanize_match import Tracer
 from .bregmanize_report import Block, Report
 from .entrywise import check_entrywise
+from .resnet import BregmanResNet
 
 Pairs = dict[Kind, tuple[Legendre, Regularizer]]
 
@@ -49,10 +50,10 @@ def bregmanize(
     pairs = _pairs(replace)
     traced = _trace(module, tuple(pairs))
     network, twin = (_graph_module(traced) for _ in range(2))
-    residuals = Rewriting(network, pairs).residuals
-    twins = Rewriting(twin, pairs, keep=True).residuals
+    rewriting = Rewriting(network, pairs)
+    residuals, twins = rewriting.residuals, Rewriting(twin, pairs, keep=True).residuals
     names = ", ".join(f"{k.__name__} → {phi.label} + {g.label}" for k, (phi, g) in pairs.items())
-    report = Report(f"bregmanize: {names}", [_block(r, pairs) for r in residuals])
+    report = Report(f"bregmanize: {names}", rewriting.activations, [_block(r, pairs) for r in residuals])
     if example is not None:
         _measure(report, module, network, twin, list(zip(residuals, twins, strict=True)), example)
     # What deepcopy of a GraphModule keeps beside the modules of its graph.
@@ -85,6 +86,10 @@ def _pairs(replace: Mapping[Kind, Activation]) -> Pairs:
 def _trace(module: nn.Module, kinds: tuple[Kind, ...]) -> tuple[nn.Module, fx.Graph]:
     if not isinstance(module, nn.Module):
         raise InputError(f"bregmanize takes a torch.nn.Module, not a {type(module).__name__}")
+    if any(isinstance(m, (BilevelLayer, BregmanResNet)) for m in module.modules()):
+        raise InputError(
+            f"{type(module).__name__} is made of bilevel layers already: build it with the φ that you want"
+        )
     copied = copy.deepcopy(module)
     try:
         graph = Tracer(kinds).trace(copied)
@@ -140,6 +145,8 @@ def _measure(
         output, original = recorder.run(*inputs()), module(*inputs())
         if not isinstance(output, Tensor):
             raise InputError(f"differences are measured of one tensor, the network gives a {type(output).__name__}")
+        if not output.numel():
+            raise InputError("the example is empty: give one with values to measure on, or none")
         report.from_original, report.from_twin = _distance(output, original), _distance(output, twin(*inputs()))
         report.scale = float(original.abs().max())
         for block, (ours, theirs) in zip(report.blocks, residuals, strict=True):

@@ -72,6 +72,7 @@ class Rewriting:
         self.states: dict[fx.Node, tuple[fx.Node, Kind]] = {}  # by the node of z: the node of u
         self.names: dict[tuple[object, ...], str] = {}
         self.residuals: list[Residual] = []
+        self.activations = 0
         for node in list(self.graph.nodes):
             kind = activation_kind(network, node, pairs)
             if kind is not None:
@@ -89,6 +90,7 @@ class Rewriting:
         """z = ρ(v) becomes u = T_g(v), z = ∇φ*(u)."""
         (v,) = node.all_input_nodes
         phi, g = self.pairs[kind]
+        self.activations += 1
         if self.keep:
             mirror = self._module(
                 "activation", (node.target,), lambda: out_of_place(kind, module_of(self.network, node))

@@ -33,9 +33,13 @@ class Block:
 
 @dataclass
 class Report:
-    """The blocks, and max |Δ| of the network's output from the original's and from the twin's on the example."""
+    """The blocks, and max |Δ| of the network's output from the original's and from the twin's on the example.
+
+    activations: how many were replaced, in blocks or not.
+    """
 
     title: str
+    activations: int
     blocks: list[Block] = field(default_factory=list)
     from_original: float | None = None
     from_twin: float | None = None
@@ -48,7 +52,8 @@ class Report:
 
     def __str__(self) -> str:
         changed = sum(block.changed for block in self.blocks)
-        lines = [self.title, *map(str, self.blocks), f"{changed} of {len(self.blocks)} sums changed"]
+        counts = f"{self.activations} activations replaced, {changed} of {len(self.blocks)} sums changed"
+        lines = [self.title, *map(str, self.blocks), counts]
         if self.from_original is not None:
             lines.append(
                 f"on the example, in eval mode: from the original {self.from_original:.3g}, from the pre-activation "

@@ -64,13 +64,16 @@ class BregmanResNet(nn.Module):
             raise InputError(f"unknown version {version!r}; known: {', '.join(VERSIONS)}")
         if steps not in (1, 2) or (steps == 2 and plan.bottleneck):
             raise InputError(f"steps = {steps}: a block is 1 step, or 2 where it has two convolutions of one width")
+        classes = plan.classes if classes is None else classes
+        if min(channels, classes) < 1:
+            raise InputError(f"channels = {channels} and classes = {classes} are counts, at least 1")
         self.version, self.steps, self.on_failure = version, steps, check_policy(on_failure)
         phi, g = pair_of(activation or ("softplus" if version == "bregman" else "relu"))
         if version == "standard":
             phi, g = euclidean(phi, g)
         self.phi, self.g = check_entrywise(phi, g)
         self.rho = Activation(self.phi, self.g)
-        self._build(plan, channels, plan.classes if classes is None else classes)
+        self._build(plan, channels, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
