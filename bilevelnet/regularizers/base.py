@@ -146,12 +146,13 @@ class Regularizer(Piece):
         return self if isinstance(other, int) and other == 0 else NotImplemented  # sum([g1, g2]) starts with 0
 
     def __mul__(self, weight: Any) -> Regularizer:
-        from .calculus import Factor, Scaled
+        from .calculus import scaled
+        from .factor import Factor
 
         if not isinstance(weight, (int, float, Tensor)):
             return NotImplemented
         factor = Factor(weight)
-        return self._each(lambda t: Scaled(t, factor))
+        return self._each(lambda t: scaled(t, factor))
 
     __rmul__ = __mul__
 

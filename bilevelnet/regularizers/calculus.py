@@ -12,8 +12,9 @@ from torch import Tensor
 from ..domains import Intersection, Interval, Reals
 from ..errors import InputError
 from ..numerics import select
-from ..piece import Piece, Scalar, Weight
+from ..piece import Scalar
 from .base import Regularizer, as_pair
+from .factor import Factor, Product
 from .piecewise_linear import constraint_pieces, left_slopes, step_slope
 
 
@@ -132,27 +133,10 @@ class Sum(Regularizer):
         return total, constraints
 
 
-class Factor(Piece):
-    """A weight c ≥ 0 that the terms of a scaled sum share."""
-
-    c = Weight(low=0, closed=True)
-
-    def __init__(self, c: Scalar):
-        super().__init__()
-        self.c = c
-
-    @classmethod
-    def unchecked(cls, c: Scalar) -> Factor:
-        """Of a number or a tensor that is known to be ≥ 0, and may be one whose values cannot be read."""
-        factor = cls(1.0)
-        factor.__dict__["_c"] = c
-        return factor
-
-
 class Scaled(Regularizer):
     """c g for one term g: c times its weight, slopes and derivatives; its domain stays."""
 
-    def __init__(self, inner: Regularizer, factor: Factor):
+    def __init__(self, inner: Regularizer, factor: Factor | Product):
         super().__init__()
         self.inner, self.factor = inner, factor
 
@@ -264,7 +248,7 @@ class Scaled(Regularizer):
         return torch.where(y == 0, 0.0, torch.maximum(self.domain.lo * y, self.domain.hi * y))
 
     def expression(self, z: Any) -> Any:
-        c = self.factor.c
+        c: Any = self.factor.c
         if getattr(c, "ndim", 0) and not self.event_ndim:  # one weight an entry
             parts = [as_pair(self.inner.expression(z[i])) for i in range(z.shape[-1])]
             return sum(c[i] * e for i, (e, _) in enumerate(parts)), [k for _, more in parts for k in more]
@@ -278,6 +262,13 @@ class Scaled(Regularizer):
         return slope if abs(slope) == math.inf else self.factor.c * slope
 
 
+def scaled(term: Regularizer, factor: Factor | Product) -> Regularizer:
+    """c g for one term g; the indicator of a set is its own multiple, also by 0."""
+    if term.indicator:
+        return term
+    return Scaled(term.inner, Product(term.factor, factor)) if isinstance(term, Scaled) else Scaled(term, factor)
+
+
 def _end_and_steps(pieces: Any) -> tuple[Scalar, Any]:
     return pieces[1][-1], left_slopes([pieces])
 
@@ -288,7 +279,7 @@ def solved_prox(g: Regularizer, v: Tensor, step: Scalar = 1.0) -> Tensor:
     from ..prox import bregman_prox  # reaches up
 
     factor = Factor.unchecked(step)
-    scaled = g._each(lambda t: Scaled(t, factor))
+    times = g._each(lambda t: scaled(t, factor))
     # Solvers that ask for this very prox must not be asked for it.
     solver = "auto" if g.event_ndim else "scalar"
-    return bregman_prox(Energy(), scaled, v, solver, on_failure="nan")
+    return bregman_prox(Energy(), times, v, solver, on_failure="nan")

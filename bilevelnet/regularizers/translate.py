@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..domains import Interval, Preimage
 from ..piece import Piece, Scalar, Weight
-from .base import Regularizer, Separable, as_constant
+from .base import Regularizer, as_constant
 from .piecewise_linear import Piecewise
 
 
@@ -131,10 +131,7 @@ class MovedKnots(Piecewise):
         return [t + self.offset.s for t in knots], slopes
 
     def value(self, z: Tensor) -> Tensor:
-        if self.indicator:
-            return torch.zeros_like(z)
-        first = torch.as_tensor(self.body.pieces()[0][0], dtype=z.dtype, device=z.device)  # type: ignore[index]
-        return super().value(z) + self.body.value(first)
+        return self.body.value(z - self.offset.s)
 
     def conjugate(self, y: Tensor) -> Tensor:
         return self.body.conjugate(y) + self.offset.s * y
@@ -153,7 +150,7 @@ def _label(body: Regularizer, offset: Offset) -> str:
     return f"{body.label}(z − {s:g})" if isinstance(s, float) else f"{body.label}(z − s)"
 
 
-class Tilt(Separable):
+class Tilt(Piecewise):
     """−m s z + m s²/2, what a translated (m/2) z² has beside (m/2) z²: one slope, no knots."""
 
     slope_names = ("−ms",)
@@ -175,12 +172,6 @@ class Tilt(Separable):
     def value(self, z: Tensor) -> Tensor:
         slope = self._slope()
         return slope * z - slope * self.offset.s / 2
-
-    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return (self._slope() + torch.zeros_like(z),) * 2
-
-    def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
-        return v - step * self._slope()
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
