@@ -43,7 +43,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.depth} layers, {self.version}, {self.init} start"
+        return f"{self.depth} layers, {self.version}, {self.init}"
 
 
 NAMES = tuple(f.name for f in fields(Run))

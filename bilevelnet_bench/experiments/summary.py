@@ -11,13 +11,14 @@ from ..statistics import Interval, interval, paired, share_near, trend
 from .runs import Run, unique
 
 NOTES = """\
-a ± h: mean over the seeds and its 95 % interval (Student); differences are taken
-seed by seed. near best: the share of seeds with at least 0.9 of the best test
-accuracy at that depth and setting. identity start: b = 0, and W = 0 of the
-bregman (z⁺ = z) and the euclidean version (z⁺ = ρ(z)), W = I of the standard one,
-which is then the same network as the euclidean one: they differ by rounding.
-zero start: W = 0 and b = 0, of the standard version a constant. impact: the mean
-of ‖z_l − z_{l−1}‖ over test points. Nothing is chosen on the test set."""
+a ± h: mean over the seeds and its 95 % interval (Student); differences are
+taken seed by seed. near best: the share of seeds with at least 0.9 of the best
+test accuracy at that depth and setting. random, identity, zero: the start.
+identity: b = 0, and W = 0 of the bregman (z⁺ = z) and the euclidean version
+(z⁺ = ρ(z)), W = I of the standard one, which is then the same network as the
+euclidean: they differ by rounding. zero: W = 0 and b = 0, of the standard
+version a constant. impact: the mean of ‖z_l − z_{l−1}‖ over test points.
+Nothing is chosen on the test set."""
 PAIRS = (("bregman", "standard"), ("bregman", "euclidean"), ("euclidean", "standard"))
 
 
@@ -68,7 +69,7 @@ def differences(runs: Sequence[Run]) -> Sheet:
         first, second = (find(runs, version, init, depth) for version in (a, b))
         if first and second:
             found = paired(first.accuracies, second.accuracies)
-            rows.append((f"{depth} layers, {init} start: {a} − {b}", signed(found)))
+            rows.append((f"{depth} layers, {init}: {a} − {b}", signed(found)))
     return Sheet(title("paired differences of test accuracy", runs), ("comparison", "difference"), rows)
 
 
@@ -80,7 +81,7 @@ def depth_effect(runs: Sequence[Run]) -> Sheet:
         found = [find(runs, version, init, depth) for depth in depths]
         if found[0] and all(found) and len(depths) > 1:
             cells = [signed(paired(r.accuracies, found[0].accuracies)) for r in found[1:] if r]
-            rows.append((f"{version}, {init} start", *cells))
+            rows.append((f"{version}, {init}", *cells))
     columns = ("version", *(f"{d} layers" for d in depths[1:]))
     return Sheet(title(f"depth against accuracy, difference to {depths[0]} layers", runs), columns, rows)
 
@@ -104,7 +105,7 @@ def separation(runs: Sequence[Run]) -> Sheet:
         for name, curves in (("probe", r.probes), ("Fisher", r.fishers)):
             means = [fmean(values) for values in zip(*curves, strict=True)]
             if means:
-                rows.append((f"{r.version}, {r.init} start: {name}", *(f"{m:.2f}" for m in means)))
+                rows.append((f"{r.version}, {r.init}: {name}", *(f"{m:.2f}" for m in means)))
     depth = max((len(r.probes[0]) for r in runs if r.probes), default=1) - 1
     columns = ("run", "input", *(f"layer {k + 1}" for k in range(depth)))
     return Sheet(title("accuracy of a linear probe, Fisher ratio", runs), columns, rows)
