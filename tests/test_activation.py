@@ -115,9 +115,7 @@ def test_modules_from_values_alone(activation: Any, split: str) -> None:
     phi, g = bln.from_activation(activation, split)
     assert error(activation, phi, g, V) < TOLERANCE
     rho = copy.deepcopy(activation).double()
-    assert (
-        float((bln.bregman_prox(phi, g, V) - rho(V)).detach().abs().max()) < 1e-14
-    )  # the closed form is ρ
+    assert float((bln.bregman_prox(phi, g, V) - rho(V)).detach().abs().max()) < 1e-14  # the closed form is ρ
     if split == "euclidean":
         assert type(phi) is bln.legendre.Energy
 
@@ -236,9 +234,7 @@ def test_maps_of_vectors(module: nn.Module) -> None:
     phi, g = bln.from_activation(module)
     v = 3 * torch.randn(5, 6, dtype=F64)
     want = copy.deepcopy(module).double()(v)
-    assert (
-        float((bln.bregman_prox(phi, g, v) - want).detach().abs().max()) < 1e-14
-    )  # some ulp of 2.5
+    assert float((bln.bregman_prox(phi, g, v) - want).detach().abs().max()) < 1e-14  # some ulp of 2.5
     if not phi.event_ndim:
         z = bln.bregman_prox(PhiByValue(phi), g, v, solver="multiplier")
     else:  # the values on the subspace of g, by a Newton iteration that knows nothing else
@@ -321,12 +317,26 @@ def test_misuse() -> None:
         (torch.log, "not finite"),
         (lambda v: v.float(), "float32"),
         (lambda v: v.softmax(-1), "not in the catalogue"),
+        (torch.sigmoid_, "in place"),
     ]
     for activation, message in wrong:
         with pytest.raises(bln.InputError, match=message):
             bln.from_activation(activation)
     with pytest.raises(bln.InputError, match="unknown split"):
         bln.from_activation(nn.ReLU(), "primal")
+
+
+def test_modules_that_work_in_place() -> None:
+    v = V.clone()
+    for module in (
+        nn.ReLU(inplace=True),
+        nn.Threshold(0.0, 0.0, inplace=True),
+        nn.RReLU(0.2, 0.4, inplace=True).eval(),
+    ):
+        phi, g = bln.from_activation(module)
+        got = bln.bregman_prox(phi, g, v)
+        assert torch.equal(v, V)
+        assert torch.allclose(got, module(V.clone()), atol=1e-12)
 
 
 def test_a_potential_in_a_layer() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
 
 from ..legendre import Energy, Legendre
-from ..legendre.activation import Activation, ActivationPotential, name_of
+from ..legendre.activation import Activation, ActivationPotential, frozen, name_of
 from ..regularizers import Excess, PiecewiseLinear, Regularizer, Zero
 from .activation_profile import Flat, Profile
 
@@ -19,7 +18,7 @@ def recovered(activation: Activation, known: Profile, nonexpansive: bool) -> tup
 
     With ``nonexpansive``: (½z², g + φ − ½z²).
     """
-    rho = _frozen(activation)
+    rho = frozen(activation)
     lo, hi, g = known.lo, known.hi, None
     if known.flats:
         rho = Unflattened(rho, known.flats)
@@ -79,9 +78,3 @@ class Unflattened(nn.Module):
                 v = bound(v, w.new_tensor(end[0] + (shifts[0] if end is low else shifts[-1])))
                 inside = bound(inside, w.new_tensor(end[0]))
         return self.activation(v) + (w - inside)
-
-
-def _frozen(activation: Activation) -> Activation:
-    if not isinstance(activation, nn.Module):
-        return activation
-    return copy.deepcopy(activation).eval().requires_grad_(False)

@@ -67,7 +67,10 @@ def _sampled(rho: Activation, name: str) -> tuple[Tensor, Tensor]:
     far = REACH * 2.0 ** torch.arange(1, math.ceil(math.log2(FAR / REACH)), dtype=torch.float64)
     half = torch.cat([right, far])
     v = torch.cat([-half.flip(0)[:-1], half])
+    kept = v.clone()
     a = rho(v)
+    if not torch.equal(v, kept):
+        raise InputError(f"{name} changes its argument in place: give a function that returns a new tensor")
     if a.shape != v.shape or a.dtype is not v.dtype:
         raise InputError(f"{name} turns shape {tuple(v.shape)}, {v.dtype} into {tuple(a.shape)}, {a.dtype}")
     inner = v.abs() <= REACH

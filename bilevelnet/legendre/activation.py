@@ -83,9 +83,21 @@ class Antiderivative(Separable):
         return derivative(self.activation, u)
 
 
+def frozen(activation: Activation) -> Activation:
+    """Of a module a copy in eval mode, without gradients, that leaves its argument as it is; a function itself."""
+    if not isinstance(activation, nn.Module):
+        return activation
+    copied = copy.deepcopy(activation).eval().requires_grad_(False)
+    for module in copied.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return copied
+
+
 def as_double(activation: Activation) -> Activation:
-    """The activation for float64 arguments, without a graph: of a module a copy in eval mode."""
-    f = copy.deepcopy(activation).double().eval() if isinstance(activation, nn.Module) else activation
+    """The activation for float64 arguments, without a graph."""
+    f = frozen(activation)
+    f = f.double() if isinstance(f, nn.Module) else f
 
     def rho(v: Tensor) -> Tensor:
         with torch.no_grad():
