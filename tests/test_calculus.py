@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from catalog import REGULARIZERS, Spec
+from catalog import LEGENDRE, REGULARIZERS, Spec
 
 import bilevelnet as bln
 from bilevelnet.regularizers import Regularizer, SquaredL2
@@ -91,3 +91,24 @@ def test_conjugates_of_sums(g: Regularizer, h: Regularizer) -> None:
     torch.testing.assert_close(g.conjugate(y), h.conjugate(y), rtol=1e-14, atol=1e-15)  # a few roundings
     slopes = [torch.autograd.grad(f.conjugate(y).sum(), y)[0] for f in (g, h)]
     torch.testing.assert_close(*slopes, rtol=1e-14, atol=1e-15)
+
+
+WEIGHTED = [pytest.param(s, id=s.name) for s in REGULARIZERS if s.first and "lam" in s.params]
+
+
+@pytest.mark.parametrize("form", ["λ = 0", "0 g", "0 g, moved"])
+@pytest.mark.parametrize("spec", WEIGHTED)
+def test_weight_zero_is_the_plain_mirror_map(spec: Spec, form: str) -> None:
+    none = {name: 0.0 for name in spec.params if name.startswith("lam")}
+    g = spec.cls(**{**spec.params, **none}) if form == "λ = 0" else 0.0 * spec.build()
+    g = g.translate(0.3) if "moved" in form else g
+    if g.domain != bln.domains.Reals():  # what remains is a constraint
+        return
+    for phi in (s.build() for s in LEGENDRE if s.cls.key in ("fermi_dirac", "cosh", "ball_hellinger", "von_neumann")):
+        if phi.event_ndim and g.event_ndim and phi.event_ndim != g.event_ndim:
+            continue
+        event = event_of(phi, g)
+        v = event.project(Draw().normal(4, *event.shape))
+        solution = bln.solve_prox(phi, g, v)
+        assert solution.solver == "closed_form"
+        assert bool(torch.equal(solution.z, phi.grad_conjugate(v)))

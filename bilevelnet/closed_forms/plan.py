@@ -26,7 +26,7 @@ class ClosedFormMap(Map):
 
     def __init__(self, phi: Legendre, g: Regularizer):
         self.phi, self.g = phi, g
-        terms = list(g.terms())
+        terms = [t for t in g.terms() if not t.vanishes]
         linear = [t for t in terms if t.pieces() is not None]
         smooth = [t for t in terms if t.pieces() is None and (t.event_ndim == 0 or rule_of(phi, t) is not None)]
         coupled = [t for t in terms if t not in linear and t not in smooth]

@@ -12,7 +12,7 @@ from ..domains import Interval, Reals
 from ..errors import InputError
 from ..numerics.derivative import derivative
 from ..numerics.jacobian import diagonal, symmetric_jacobian
-from ..piece import Piece, Scalar
+from ..piece import Piece, Scalar, weights_of
 
 
 class Regularizer(Piece):
@@ -88,6 +88,13 @@ class Regularizer(Piece):
     def proximable(self) -> bool:
         """Whether ``prox`` is a formula, and no search over a splitting."""
         return type(self).prox is not Regularizer.prox
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether g is 0 everywhere, its weights λ being the number 0: then it is no term of a sum."""
+        weights = [getattr(self, w.name) for w in weights_of(type(self)) if w.name in ("lam", "lam2")]
+        zero = bool(weights) and not any(isinstance(w, Tensor) or w for w in weights)
+        return zero and self.domain == Reals()
 
     @property
     def kind(self) -> type[Regularizer]:

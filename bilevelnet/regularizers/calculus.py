@@ -179,6 +179,10 @@ class Scaled(Regularizer):
         return Interval(domain.lo, domain.hi) if self._vanishes and isinstance(domain, Interval) else domain
 
     @property
+    def vanishes(self) -> bool:
+        return self.inner.vanishes or (self._vanishes and self.domain == Reals())
+
+    @property
     def _vanishes(self) -> bool:
         # 0 g is the indicator of the closure of dom g
         return isinstance(self.factor.c, float) and self.factor.c == 0

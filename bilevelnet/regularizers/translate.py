@@ -71,6 +71,10 @@ class Translated(Regularizer):
         return self.body.proximable
 
     @property
+    def vanishes(self) -> bool:
+        return self.body.vanishes
+
+    @property
     def domain(self) -> Any:  # type: ignore[override]
         domain, s = self.body.domain, self.offset.s
         if not isinstance(domain, Interval):
@@ -126,6 +130,10 @@ class MovedKnots(Piecewise):
     def indicator(self) -> bool:  # type: ignore[override]
         return self.body.indicator
 
+    @property
+    def vanishes(self) -> bool:
+        return self.body.vanishes
+
     def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
         knots, slopes = self.body.pieces()  # type: ignore[misc]
         return [t + self.offset.s for t in knots], slopes
@@ -162,6 +170,10 @@ class Tilt(Piecewise):
     @property
     def label(self) -> str:
         return "tilt"
+
+    @property
+    def vanishes(self) -> bool:
+        return self.body.vanishes
 
     def _slope(self) -> Scalar:
         return -self.body.span()["linear"] * self.offset.s  # type: ignore[index]
