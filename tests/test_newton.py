@@ -200,8 +200,8 @@ def test_what_is_not_convex_is_refuted_on_samples() -> None:
 
 def test_what_is_not_convex_is_flagged_at_the_solution() -> None:
     """As under compile, where no sample is looked at: the search starts and rests at the maximum 0."""
-    g = Power("saddle")
-    compiled = torch.compile(lambda v: bln.bregman_prox(bln.legendre.Energy(), g, v, "newton"), backend="aot_eager")
+    phi, g = bln.legendre.Energy(), Power("saddle")
+    compiled = torch.compile(lambda v: bln.bregman_prox(phi, g, v, "newton"), backend="aot_eager")
     assert compiled(torch.zeros(1, N, dtype=F64)).isnan().all()
 
 

@@ -94,6 +94,9 @@ class FDivergence(Divergence):
         self.__dict__["phi"] = phi
         self.__dict__["knot"] = L1(0.5).translate(torch.zeros(2)) if kind == "tv" else None
         self.moves = phi is None or isinstance(phi, Weighted)
+        if self.moves:
+            buffers, name = self._slot
+            self.empty = buffers[name]
 
     @property
     def form(self) -> Form | None:
@@ -125,15 +128,18 @@ class FDivergence(Divergence):
         return torch.full_like(z, self.form.r)
 
     def place(self, z_prev: Tensor) -> None:
-        if self.form is None:
-            self.knot.offset._buffers["s_value"] = z_prev
-        elif self.form.weight is not None:
-            self.phi._buffers["weight_value"] = self.form.weight(z_prev)
+        if self.moves:
+            buffers, name = self._slot
+            buffers[name] = z_prev if self.form is None else self.form.weight(z_prev)  # type: ignore[misc]
 
     def clear(self) -> None:
         if self.moves:
-            slot, name = (self.knot.offset, "s_value") if self.form is None else (self.phi, "weight_value")
-            slot._buffers[name] = torch.zeros(2) if self.form is None else torch.ones(2)
+            buffers, name = self._slot
+            buffers[name] = self.empty  # the same as ever: a new one would carry a transform that is under way
+
+    @property
+    def _slot(self) -> tuple[Any, str]:
+        return (self.knot.offset._buffers, "s_value") if self.form is None else (self.phi._buffers, "weight_value")
 
     def extra_repr(self) -> str:
         return f"{self.kind!r}, reverse={self.reverse}"

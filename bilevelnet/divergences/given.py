@@ -46,8 +46,9 @@ class _Given:
     """``z_prev`` is a buffer, two entries ``rest`` inside the domain as long as no solve is under way."""
 
     def hold(self: Any, function: Any, domain: Any, event_ndim: int, rest: float) -> None:
-        self.function, self.domain, self.event_ndim, self.rest = function, domain, event_ndim, rest
+        self.function, self.domain, self.event_ndim = function, domain, event_ndim
         self.register_buffer("z_prev", torch.full((2,), rest), persistent=False)
+        self.empty = (self.z_prev,)  # in a tuple, beside the tensors of the piece
 
     @property
     def label(self: Any) -> str:
@@ -60,7 +61,7 @@ class _Given:
         self._buffers["z_prev"] = z_prev
 
     def clear(self: Any) -> None:
-        self._buffers["z_prev"] = torch.full((2,), self.rest)
+        self._buffers["z_prev"] = self.empty[0]  # the same as ever: a new one would carry a transform under way
 
     def same_function(self, other: Any) -> bool:
         return False  # it is another at the next z⁻
