@@ -80,7 +80,9 @@ def test_laws_of_g(make: Any) -> None:
     check_regularizer(make().double())
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.heavy if n.startswith("tanh mixture") else ()) for n in PAIRS]
+)
 def test_laws_of_the_layer(name: str) -> None:
     phi, g = pair(name)
     check_layer(layer(phi, g), points(phi)[0], thorough=False)

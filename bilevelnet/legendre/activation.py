@@ -64,6 +64,9 @@ class Antiderivative(Separable):
         self.activation = activation
         self.table: Panels = panels(as_double(activation))
 
+    def extra_repr(self) -> str:
+        return "" if isinstance(self.activation, nn.Module) else f"activation={name_of(self.activation)}"
+
     def value(self, u: Tensor) -> Tensor:
         return antiderivative(self.activation, self.table, u)
 

@@ -35,12 +35,15 @@ class InputConvexNetwork(nn.Module):
         self.raw = nn.ParameterList(nn.Parameter(torch.full(s, math.log(math.expm1(1 / s[-1])))) for s in shapes)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor | None = None
-        for k, skip in enumerate(self.skips):
-            step = functional.linear(x, *(t.to(x.dtype) for t in skip.parameters()))
-            y = functional.softplus(step if y is None else step + functional.linear(y, self._positive(k - 1, x)))
-        assert y is not None
-        return (y * self._positive(-1, x)).sum(-1)
+        with torch.autocast(x.device.type, enabled=False):  # rounded to half precision it is not convex
+            y = functional.softplus(self._skip(0, x))
+            for k in range(1, len(self.skips)):
+                y = functional.softplus(self._skip(k, x) + functional.linear(y, self._positive(k - 1, x)))
+            return (y * self._positive(-1, x)).sum(-1)
+
+    def _skip(self, k: int, x: Tensor) -> Tensor:
+        """A_{k+1} x + b_{k+1}."""
+        return functional.linear(x, *(t.to(x.dtype) for t in self.skips[k].parameters()))
 
     def _positive(self, k: int, like: Tensor) -> Tensor:
         """W_k, or w for the last one, in the dtype of ``like``."""
