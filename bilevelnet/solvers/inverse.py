@@ -176,7 +176,8 @@ class Inverse:
         """(whether z is on a kink, whether φ + h is convex around z), for functions of the user's."""
         rough = [t for t in self.terms if not issubclass(t.kind, Smooth)]
         if not rough and type(self.phi).grad is not Separable.grad:
-            return jump, torch.ones_like(jump)
+            # ∇φ and h' are continuous: what jumps from float to float is their rounding.
+            return torch.zeros_like(jump), torch.ones_like(jump)
         if scalars:
             return in_blocks(lambda z, jump: self._looked_at(z, jump, rough), z, jump)
         return self._looked_at(z, jump, rough)
@@ -263,4 +264,4 @@ def mirror_map(phi: Legendre, u: Tensor, start: Tensor | None = None) -> Tensor:
     """∇φ*(u) of a φ that states ∇φ or its value alone, sought from the point ``start`` where it is given."""
     if phi not in _mirrors:
         _mirrors[phi] = Inverse(phi, [])
-    return _mirrors[phi].point(u, None if start is None else (start, u)).z
+    return _mirrors[phi].point(u, None if start is None else Near(start, u, {})).z
