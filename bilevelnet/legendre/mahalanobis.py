@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..numerics.half import in_float32
 from .base import Legendre
 
 
@@ -63,6 +64,7 @@ class Mahalanobis(Legendre):
     def grad(self, z: Tensor) -> Tensor:
         return self.hessian_product(z, z)
 
+    @in_float32
     def grad_conjugate(self, u: Tensor) -> Tensor:
         factor = self._factor().to(u.dtype)
         if factor.ndim > 2:

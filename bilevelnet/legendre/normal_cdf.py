@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
+from ..numerics.half import in_float32
 from ..piece import Scalar
 from .base import Separable
 
@@ -21,9 +22,11 @@ class NormalCdf(Separable):
     key = "normal_cdf"
     domain = Interval(0.0, 1.0)
 
+    @in_float32
     def value(self, z: Tensor) -> Tensor:
         return -_density(self.grad(z))
 
+    @in_float32
     def grad(self, z: Tensor) -> Tensor:
         return torch.special.ndtri(z)
 
@@ -33,6 +36,7 @@ class NormalCdf(Separable):
     def conjugate(self, u: Tensor) -> Tensor:
         return u * self.grad_conjugate(u) + _density(u)
 
+    @in_float32
     def hessian(self, z: Tensor) -> Tensor:
         return 1 / _density(self.grad(z))
 

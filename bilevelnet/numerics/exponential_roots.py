@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from .attach import attach, exponential_term
+from .half import in_float32
 from .roots import _omega
 
 Scalar = float | Tensor
 
 
+@in_float32
 def exp_linear_root(v: Tensor, k: Scalar, m: Scalar) -> Tensor:
     """z with k e^z + m z = v, for k > 0 and m ≥ 0 (m = 0: log(v/k), which needs v > 0).
 
@@ -34,6 +36,7 @@ def exp_linear_root(v: Tensor, k: Scalar, m: Scalar) -> Tensor:
     return torch.where(inner, root, z)
 
 
+@in_float32
 def expm1_linear_root(v: Tensor, m: Scalar) -> Tensor:
     """t ≤ 0 with t + m(e^t − 1) = v, for v ≤ 0 and m ≥ 0.
 

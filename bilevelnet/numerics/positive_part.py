@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from .attach import attach
+from .half import in_float32
 
 
+@in_float32
 def positive_part(a: Tensor) -> Tensor:
     """A₊ = Σ max(λ_i, 0) u_i u_iᵀ for symmetric A (…, n, n): the projection onto the positive semidefinite cone.
 

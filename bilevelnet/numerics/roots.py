@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from .attach import attach, exponential_term
+from .half import in_float32
 from .powers import root_of_square_plus
 
 Scalar = float | Tensor
 
 
+@in_float32
 def wright_omega(x: Tensor) -> Tensor:
     """ω > 0 with ω + log ω = x (Corless & Jeffrey, The Wright omega function, 2002)."""
     omega = _omega(x.detach())
@@ -39,6 +41,7 @@ def _omega(x: Tensor) -> Tensor:
     return torch.where(x < -37, x.exp(), torch.where(x > 1e15, above, omega))
 
 
+@in_float32
 def log_linear_root(v: Tensor, m: Scalar, s: Scalar = 1.0) -> Tensor:
     """z > 0 with s log z + m z = v, for m ≥ 0 and s ≥ 0 (s = 0: max(v, 0)/m).
 
@@ -48,6 +51,7 @@ def log_linear_root(v: Tensor, m: Scalar, s: Scalar = 1.0) -> Tensor:
     return torch.where(inner, torch.where(inner, z, 1.0) * move.exp(), z)
 
 
+@in_float32
 def log_reciprocal_root(v: Tensor, s: Scalar, k: Scalar) -> Tensor:
     """z > 0 with s log z − k/z = v, for s, k ≥ 0: 1/z solves s log y + k y = −v, and need not be formed."""
     _, z, move, inner = _log_linear(-v, k, s)
@@ -76,6 +80,7 @@ def _log_linear(v: Tensor, m: Scalar, s: Scalar) -> tuple[Tensor, Tensor, Tensor
     return z, reciprocal, y - y.detach(), inner
 
 
+@in_float32
 def quadratic_root(v: Tensor, m: Scalar, k: Scalar) -> Tensor:
     """z ≥ 0 with m z − k/z = v, for m, k ≥ 0 (m = 0 needs v < 0; k = 0 gives max(v, 0)/m).
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .derivative import derivative
+from .half import in_float32
 
 Function = Callable[[Tensor], Tensor]
 
@@ -41,6 +42,7 @@ def spectrum(x: Tensor) -> Spectrum:
     return Spectrum(values, vectors, vectors.mT @ (x - fixed) @ vectors, good)
 
 
+@in_float32
 def matrix_function(f: Function, x: Tensor) -> Tensor:
     """f(X) for a differentiable scalar f, exact to second order in X and in the tensors of f.
 
@@ -64,6 +66,7 @@ def matrix_function(f: Function, x: Tensor) -> Tensor:
     return torch.where(beyond, torch.where(z > 0, torch.inf, z.new_full((), -torch.inf)), z)
 
 
+@in_float32
 def trace_function(f: Function, slope: Function, x: Tensor) -> Tensor:
     """tr f(X) = Σ f(λ_i) with f' = slope, exact to second order: ⟨f'(Λ), E⟩ + ½ Σ f'[λ_i, λ_j] E_ij² follow."""
     s = spectrum(x)
@@ -73,6 +76,7 @@ def trace_function(f: Function, slope: Function, x: Tensor) -> Tensor:
     return torch.where(s.good, total, torch.nan)
 
 
+@in_float32
 def derivative_along(f: Function, x: Tensor, direction: Tensor) -> Tensor:
     """d f(X + tH)/dt at t = 0: U (f[λ_i, λ_j] ∘ UᵀHU) Uᵀ."""
     s = spectrum(x)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..domains import PositiveSemidefinite
 from ..numerics import positive_part
+from ..numerics.half import in_float32
 from ..piece import Scalar, Weight
 from .base import Regularizer
 
@@ -42,10 +43,12 @@ class Nuclear(Regularizer):
         z = torch.where(c == 0, x, 2 * lifted[..., :m, m:])
         return z if self.event_ndim == 2 else z.flatten(-2)
 
+    @in_float32
     def conjugate(self, y: Tensor) -> Tensor:
         largest = self.keep(torch.linalg.matrix_norm(self._matrix(y), 2))
         return self.drop(torch.where(largest <= self.lam, largest.new_zeros(()), torch.inf))
 
+    @in_float32
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # ∂g(Z) = λ(U Vᵀ + W), Uᵀ W = 0, W V = 0, σ_1(W) ≤ 1, with U, V of the singular values that are not 0.
         z, y, lam = self._matrix(z), self._matrix(y), self._weight(self.lam)
@@ -115,12 +118,14 @@ class PsdTrace(Regularizer):
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         return positive_part((v + v.mT) / 2 - step * self.lam * _eye(v))
 
+    @in_float32
     def conjugate(self, y: Tensor) -> Tensor:
         values = torch.linalg.eigvalsh((y + y.mT) / 2)
         # A rounded Y lies in the cone up to half of its digits.
         slack = torch.finfo(y.dtype).eps ** 0.5 * values.abs().amax(-1)
         return self.drop(torch.where(self.keep(values[..., -1] - slack) <= self.lam, y.new_zeros(()), torch.inf))
 
+    @in_float32
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # ∂g(Z) = λI − {W ⪰ 0 : W Z = 0}
         rest = (y + y.mT) / 2 - self.lam * _eye(y)
