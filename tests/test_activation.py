@@ -268,6 +268,7 @@ def newton(phi: Any, v: Tensor, normal: Any) -> Tensor:
 
 
 def test_softmax_has_a_euclidean_split() -> None:
+    assert isinstance(bln.from_activation(lambda v: v.softmax(-1))[1], bln.regularizers.Simplex)
     phi, g = bln.from_activation(nn.Softmax(-1), "euclidean")
     assert type(phi) is bln.legendre.Energy
     v = 3 * torch.randn(4, 5, dtype=F64)
@@ -316,7 +317,7 @@ def test_misuse() -> None:
         (nn.GLU(), "neither numbers one by one"),
         (torch.log, "not finite"),
         (lambda v: v.float(), "float32"),
-        (lambda v: v.softmax(-1), "not in the catalogue"),
+        (lambda v: v / (1 + v @ v).sqrt(), "not in the catalogue"),
         (torch.sigmoid_, "in place"),
     ]
     for activation, message in wrong:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +148,18 @@ def test_trained_end_to_end(name: str) -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert all(not torch.equal(weights[n], p) for n, p in chain.named_parameters())
+
+
+@pytest.mark.heavy
+def test_the_example_learns_an_activation(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "docs" / "examples" / "learn_activation.py"
+    picture = tmp_path / "learned.png"
+    done = subprocess.run([sys.executable, str(script), str(picture)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"learned activation: ([\d.]+)", done.stdout)
+    assert found is not None
+    assert float(found[1]) > 0.93
+    assert picture.stat().st_size > 10_000
 
 
 def test_the_dual_state_of_a_tanh_mixture_inverts_nothing() -> None:

@@ -15,7 +15,7 @@ from ..models.activation import MODULES
 from ..regularizers import Box, Excess, Nonneg, Regularizer, Zero
 from .activation_pieces import recovered
 from .activation_profile import Activation, profile
-from .activation_vectors import VECTORS, check_vector_map, is_entrywise
+from .activation_vectors import VECTORS, check_vector_map, is_entrywise, is_softmax
 
 Pair = tuple[Legendre, Regularizer]
 SPLITS = ("bregman", "euclidean")
@@ -49,6 +49,8 @@ def from_activation(activation: Activation, split: str = "bregman") -> Pair:
         rho = as_double(activation)
         if not is_entrywise(rho):
             check_vector_map(rho, name, nonexpansive)
+            if is_softmax(rho):
+                return VECTORS[nn.Softmax](nn.Softmax(-1), nonexpansive)
             raise InputError(
                 f"{name} couples entries; its Jacobian is symmetric positive semidefinite where sampled, but its "
                 f"φ is not in the catalogue: state it as a Legendre function with event_ndim = 1"

@@ -30,6 +30,12 @@ def is_entrywise(rho: Activation) -> bool:
     return together.shape == v.shape and torch.allclose(together, alone, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
+def is_softmax(rho: Activation) -> bool:
+    """Whether ρ is the softmax of a vector, as far as two vectors tell."""
+    vectors = torch.tensor([[-2.0, -0.7, 0.4, 1.1, 3.0], [0.3, 0.2, -5.0, 4.0, 0.0]], dtype=torch.float64)
+    return all(torch.allclose(rho(v), v.softmax(-1), rtol=1e-13, atol=0) for v in vectors)
+
+
 def check_vector_map(rho: Activation, name: str, nonexpansive: bool, size: int = SIZE) -> None:
     """NotProximal unless ρ: ℝⁿ → ℝⁿ has a symmetric positive semidefinite Jacobian at some points, drawn by a seed.
 

@@ -6,10 +6,11 @@ A layer z⁺ = prox^φ_g(∇φ(z⁻) + W z⁻ + b) has the activation prox^φ_g.
 a piecewise-linear function, both learned with the weights, the network on scikit-learn's digits chooses where its
 activation saturates, how steep it is, and where it is flat: g's jumps are the flat parts, φ is what is left.
 
-    python docs/examples/learn_activation.py        # half a minute; writes docs/images/learn_activation.png
+    python docs/examples/learn_activation.py [PICTURE]   # half a minute; else docs/images/learn_activation.png
 """
 
 # %%
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -118,6 +119,7 @@ for knot in g.knots.detach().tolist():
     axes[0].axhline(knot, color="tab:orange", linewidth=0.8, linestyle=":")
     axes[2].axvline(knot, color="tab:orange", linewidth=0.8, linestyle=":")
 figure.suptitle(f"Digits, 64 → 24 → 24 → 10: test accuracy {accuracy:.3f}; dotted: the learned kinks of g", fontsize=10)
-target = Path(__file__).resolve().parents[1] / "images" / "learn_activation.png"
+page = Path(__file__).resolve().parents[1] / "images" / "learn_activation.png"
+target = Path(sys.argv[1]) if len(sys.argv) > 1 else page
 figure.savefig(target, dpi=110)
 print("wrote", target.name)
