@@ -14,11 +14,11 @@ from ..certificates.certificate import Certificate, wrapped
 from ..certificates.verify import verify
 from .named import named
 
-WIDTHS = (25, 16, 4, 12, 7, 8, 5)  # with one space between: 80 columns less 3
+WIDTHS = (25, 16, 3, 11, 5, 8, 5)  # with one space between: 79 columns
 HEADS = ("φ, or network", "g", "row", "solver", "value", "gradient", "")
 LEGEND = """\
-row: of the theorem, i to v; value, gradient: worst error against an independent
-solution from the values of φ and g alone; gradients in v (or z⁻) and all weights."""
+row: of the theorem, i to v. value, gradient: the worst errors against an
+independent solution from the values of φ and g, in v (or z⁻) and every weight."""
 
 
 def atlas(console: Console) -> tuple[bool, dict[str, Any]]:
