@@ -39,8 +39,9 @@ class Prox:
     def residual(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """dist(v, ∂(φ + g)(z)) with u = ∇φ(z), of the shape of z with the event dimensions kept as 1."""
         g, domain = self.g, self.phi.domain
-        if not self.phi.steep and g.event_ndim == 0:  # the ends of dom φ are constraints
-            g = g + Box(domain.lo, domain.hi)
+        if not self.phi.steep and isinstance(domain, Interval):  # the ends of dom φ are constraints
+            both = g + Box(domain.lo, domain.hi)
+            g = both if both.proximable else g
         distance = g.distance(z, torch.where(v == -torch.inf, v, v - u))  # a masked entry may have u = −∞ too
         if self.g.event_ndim == 0:
             return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance

@@ -74,6 +74,9 @@ def _subgradient(pair: Pair) -> Finding:
     gain = pair.event.inner(v - u, y - z)
     size = value(z).abs() + value(y).abs() + norm(z) + norm(y) + (norm(v) + norm(u)) * norm(y - z)
     error = (value(z) + gain - value(y)).clamp(min=0)
+    if not pair.phi.steep:  # the ends of dom φ are constraints, which v − u may push against
+        held = pair.phi.domain.contains(y)
+        error = torch.where(held.all(pair.event.dims) if held.ndim > error.ndim else held, error, 0.0)
     return Finding(error, ROUNDING * size, {"v": v.expand_as(y), "w": y})
 
 
