@@ -15,7 +15,7 @@ from .maps import Map, Near
 from .problem import Prox, anchor
 from .regularizers import Regularizer
 from .regularizers.group_norms import GroupNorms
-from .solution import INVALID, KINK, Solution, check_policy, settle, squeeze, worst
+from .solution import INVALID, KINK, MAX_ITER, Solution, check_policy, settle, squeeze, worst
 from .solvers import Solver, bind
 from .values import at_least_float32, check_floating, extremes, readable
 
@@ -118,7 +118,8 @@ class Bound:
         broken = (status <= KINK) & z.isnan()
         status = worst(torch.where(broken, INVALID, status), dims)
         z = settle(z, status, dims, self.on_failure, self.subject)
-        status = squeeze(status, dims)
+        status = squeeze(status, dims).to(torch.int8)
+        residual = torch.where(status > MAX_ITER, torch.inf, residual)  # nothing was found
         if bound is not None:  # the bound is that of a feasible point near the solution
             bound = torch.where(status <= KINK, bound, torch.inf)
         return Solution(z.to(dtype), u, status, residual, bound, iterations, self.map.name, multipliers)

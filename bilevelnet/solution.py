@@ -46,8 +46,8 @@ MEANING = {
 class Solution:
     """z and everything known about it.
 
-    z: the minimiser. dual: u = ∇φ(z), or None where the solver has none. status: per element, integers of
-    ``Status``. residual: dist(v, ∇φ(z) + ∂g(z)) in dual units, per element. error_bound: residual/σ ≥ ‖z − z*‖ where
+    z: the minimiser. dual: u = ∇φ(z), or None where the solver has none. status: per element, ``Status`` as int8.
+    residual: dist(v, ∇φ(z) + ∂g(z)) in dual units, per element. error_bound: residual/σ ≥ ‖z − z*‖ where
     φ is σ-strongly convex, else None. iterations: of the search, 0 for a closed form. multipliers: of the
     constraints, where the solver knows them. solver: its name.
     """

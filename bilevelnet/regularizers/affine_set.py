@@ -18,7 +18,7 @@ from .base import Regularizer
 class AffineSet(Regularizer):
     """The indicator of {z : A z = b}, on the last dimension; prox v − A⁺(A v − b), conjugate ⟨A⁺b, y⟩ on range Aᵀ.
 
-    a: a vector (n) for one equation or a matrix (k, n) with independent rows, as numbers, tensor or Parameter.
+    a: a vector (n) for one equation or a matrix (k, n) with independent rows, as numbers, array, tensor or Parameter.
     b: a number, or a tensor that broadcasts with A z, of shape (…, 1) or (…, k). Raises InputError where a has
     another shape, or dependent rows (also a = 0).
     """
@@ -137,6 +137,7 @@ def _pseudoinverse(rows: Tensor) -> Any:
 
 
 def _numbers(a: Any) -> Any:
+    a = a.tolist() if hasattr(a, "tolist") else a  # numpy
     return tuple(_numbers(t) for t in a) if isinstance(a, (list, tuple)) else float(a)
 
 
