@@ -40,6 +40,12 @@ def _cvxpylayers(case: SolverCase) -> metrics.Function:
     return cvxpylayers_peer.prox(case.problem, case.shape[-1], method=None)
 
 
+def _clarabel(case: SolverCase) -> metrics.Function:
+    from .peers import cvxpylayers_peer
+
+    return cvxpylayers_peer.prox(case.problem, case.shape[-1])
+
+
 # By name: the package that a peer needs, how to make it, and whether it solves the problem (else it is a yardstick).
 PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     cases.EXP: ("torch", lambda case: torch.exp, False),
@@ -48,6 +54,7 @@ PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     cases.ENTMAX: ("entmax", lambda case: _entmax(case, None), True),
     cases.ENTMAX_64: ("entmax", lambda case: _entmax(case, 64), True),
     cases.CVXPYLAYERS: ("cvxpylayers", _cvxpylayers, True),
+    cases.CLARABEL: ("cvxpylayers", _clarabel, True),
     cases.VALUES: ("bilevelnet", lambda case: cases.prox_layer(f"{case.problem}, values alone", case.solver), True),
 }
 

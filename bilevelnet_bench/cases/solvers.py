@@ -83,6 +83,26 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 
+def tikhonov(n: int) -> Tensor:
+    """AA'/100 + I/10 with A standard normal: the Q of the Mahalanobis cases."""
+    a = torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) / 10
+    return a @ a.mT + 0.1 * torch.eye(n, dtype=torch.float64)
+
+
+def fives(n: int) -> tuple[tuple[int, ...], ...]:
+    """Groups of five neighbours."""
+    return tuple(tuple(range(i, min(i + 5, n))) for i in range(0, n, 5))
+
+
+# Problems that have no answer by bisection: φ and g for vectors of length n. The errors are those beside the splitting
+# solver; the last problem is solved by it, so that there the peers alone are measured.
+COUPLED: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    "energy + tv1d": lambda n: (L.Energy(), R.TV1d(0.5)),
+    "boltzmann_shannon + tv1d": lambda n: (L.BoltzmannShannon(), R.TV1d(0.5)),
+    "mahalanobis + group_lasso": lambda n: (L.Mahalanobis(tikhonov(n)), R.GroupLasso(0.5, groups=fives(n))),
+}
+
+
 @dataclass(frozen=True)
 class SolverCase:
     """A problem at v ~ N(0, σ²), and what is asked for: by peer, peer's time over ours."""
@@ -106,10 +126,15 @@ class SolverCase:
         return self.sigma * torch.randn(self.shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
 
     def layer(self) -> bln.BilevelLayer:
-        return prox_layer(self.problem, self.solver)
+        return prox_layer(self.problem, self.solver, self.shape[-1])
 
     def exact(self, v: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
         """(z, gradient of ⟨c, z⟩ in v) in float64."""
+        if self.problem in COUPLED:
+            x = v.double().requires_grad_()
+            with torch.enable_grad():
+                z = bln.bregman_prox(*COUPLED[self.problem](v.shape[-1]), x, "splitting")
+            return z.detach(), torch.autograd.grad(z, x, cotangent.double())[0]
         problem, v, c = PROBLEMS[self.problem], v.double(), cotangent.double()
         if not problem.radius:
             z = problem.point(v)
@@ -123,11 +148,12 @@ class SolverCase:
         return z, moved - gain * moved.sum(-1, keepdim=True) / gain.sum(-1, keepdim=True)
 
 
-def prox_layer(problem: str, solver: str = "auto") -> bln.BilevelLayer:
+def prox_layer(problem: str, solver: str = "auto", n: int = 1) -> bln.BilevelLayer:
     """v ↦ argmin: a layer with A(z⁻) = z⁻ and no reference, so that v = z⁻."""
-    divergence = bln.divergences.Bregman(PROBLEMS[problem].phi(), bln.divergences.Zero())
+    phi, g = COUPLED[problem](n) if problem in COUPLED else (PROBLEMS[problem].phi(), PROBLEMS[problem].g())
+    divergence = bln.divergences.Bregman(phi, bln.divergences.Zero())
     coupling = bln.couplings.Affine(nn.Identity())
-    return bln.BilevelLayer(coupling, divergence, PROBLEMS[problem].g(), solver=solver)
+    return bln.BilevelLayer(coupling, divergence, g, solver=solver)
 
 
 def bisect(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int = 80) -> Tensor:
@@ -139,7 +165,7 @@ def bisect(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int 
     return (low + high) / 2
 
 
-CVXPYLAYERS = "cvxpylayers"
+CVXPYLAYERS, CLARABEL = "cvxpylayers", "cvxpylayers, Clarabel"
 ENTMAX, ENTMAX_64 = "entmax", "entmax, k = 64"
 EXP, SOFTMAX, BISECTION, VALUES = "exp", "softmax", "jaxopt.Bisection", "ours, values alone"
 SMALL, LARGE = (1024, 1000), (128, 32000)
@@ -170,5 +196,8 @@ CASES = (
     SolverCase("fermi_dirac + simplex", (128, 10), peers={CVXPYLAYERS: "≥ 300"}, rounds=5),
     SolverCase("fermi_dirac + capped simplex", (128, 10), peers={CVXPYLAYERS: "≥ 500"}, rounds=5),
     SolverCase("fermi_dirac + capped simplex", (128, 100), peers={CVXPYLAYERS: "≥ 2000"}, rounds=3),
+    SolverCase("energy + tv1d", (128, 100), peers={CVXPYLAYERS: "≥ 100", CLARABEL: ""}, rounds=3),
+    SolverCase("boltzmann_shannon + tv1d", (128, 100), peers={CVXPYLAYERS: "", CLARABEL: "≥ 10"}, rounds=3),
+    SolverCase("mahalanobis + group_lasso", (128, 100), peers={CVXPYLAYERS: "", CLARABEL: "≥ 10"}, rounds=3),
 )
 QUICK = {1: (1000,), 2: (4, 12)}  # shapes by their number of dimensions

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import cvxpy as cp
+import torch
 from cvxpylayers.torch import CvxpyLayer
 from torch import Tensor
+
+from ..cases.solvers import fives, tikhonov
 
 
 def _entropy_simplex(z: Any) -> tuple[Any, list[Any]]:
@@ -35,6 +38,20 @@ def _fermi_dirac_capped_simplex(z: Any) -> tuple[Any, list[Any]]:
     return -cp.sum(cp.entr(z)) - cp.sum(cp.entr(1 - z)), [z >= 0, z <= 1, cp.sum(z) == 5]
 
 
+def _tv1d(z: Any) -> tuple[Any, list[Any]]:
+    return cp.sum_squares(z) / 2 + 0.5 * cp.norm1(cp.diff(z)), []
+
+
+def _entropy_tv1d(z: Any) -> tuple[Any, list[Any]]:
+    return -cp.sum(cp.entr(z)) - cp.sum(z) + 0.5 * cp.norm1(cp.diff(z)), []
+
+
+def _mahalanobis_groups(z: Any) -> tuple[Any, list[Any]]:
+    factor = torch.linalg.cholesky(tikhonov(z.size)).numpy()
+    norms = [cp.norm2(z[list(group)]) for group in fives(z.size)]
+    return cp.sum_squares(factor.T @ z) / 2 + 0.5 * cp.sum(cp.hstack(norms)), []
+
+
 PROBLEMS: dict[str, Callable[[Any], tuple[Any, list[Any]]]] = {
     "boltzmann_shannon + simplex": _entropy_simplex,
     "energy + box": _energy_box,
@@ -42,6 +59,9 @@ PROBLEMS: dict[str, Callable[[Any], tuple[Any, list[Any]]]] = {
     "fermi_dirac + huber": _fermi_dirac_huber,
     "fermi_dirac + simplex": _fermi_dirac_simplex,
     "fermi_dirac + capped simplex": _fermi_dirac_capped_simplex,
+    "energy + tv1d": _tv1d,
+    "boltzmann_shannon + tv1d": _entropy_tv1d,
+    "mahalanobis + group_lasso": _mahalanobis_groups,
 }
 
 
