@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import metrics
+from .cases import coupled
 from .cases import solvers as cases
 from .cases.solvers import SolverCase
 
@@ -46,6 +47,12 @@ def _clarabel(case: SolverCase) -> metrics.Function:
     return cvxpylayers_peer.prox(case.problem, case.shape[-1])
 
 
+def _lbfgs(case: SolverCase) -> metrics.Function:
+    from .peers import jaxopt_peer
+
+    return jaxopt_peer.lbfgs(case.matrix())  # type: ignore[attr-defined]
+
+
 # By name: the package that a peer needs, how to make it, and whether it solves the problem (else it is a yardstick).
 PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     cases.EXP: ("torch", lambda case: torch.exp, False),
@@ -55,13 +62,14 @@ PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     cases.ENTMAX_64: ("entmax", lambda case: _entmax(case, 64), True),
     cases.CVXPYLAYERS: ("cvxpylayers", _cvxpylayers, True),
     cases.CLARABEL: ("cvxpylayers", _clarabel, True),
+    coupled.LBFGS: ("jaxopt", _lbfgs, True),
     cases.VALUES: ("bilevelnet", lambda case: cases.prox_layer(f"{case.problem}, values alone", case.solver), True),
 }
 
 
 def chosen(only: str | None, quick: bool) -> list[SolverCase]:
     """The cases whose name contains ``only``; small ones, each once, where ``quick``."""
-    found = [case for case in cases.CASES if only is None or only.lower() in case.name.lower()]
+    found = [case for case in (*cases.CASES, *coupled.COUPLED) if only is None or only.lower() in case.name.lower()]
     if not quick:
         return found
     small = (replace(c, shape=cases.QUICK[len(c.shape)], sigma=1.0, rounds=1) for c in found)

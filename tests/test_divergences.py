@@ -1,4 +1,4 @@
-"""Divergences beyond Bregman and couplings beyond affine: against their formulas and a search that knows only values."""
+"""Divergences beyond Bregman and couplings beyond affine: against formulas, and a search that knows only values."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_nothing_is_left_behind() -> None:
     """z⁻ is in the pieces for one solve only, whether it ends well or not."""
     layer = LAYERS["f, reverse kl"]().double()
     layer(ZP)
-    with pytest.raises(bln.DomainError, match="domain .* of reverse kl"):
+    with pytest.raises(bln.DomainError, match=r"domain .* of reverse kl"):
         layer(-ZP)
     term = layer.coupling.term
     assert term.z_prev.shape == (2,)

@@ -109,20 +109,16 @@ class MatrixFree(System):
 def _factor(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The Cholesky factor, of the matrix + μI where it is not positive definite; and where μ is more than rounding."""
     factor, info = torch.linalg.cholesky_ex(matrix)
-    failed = (info != 0)[..., None, None]
+    failed = shifted = (info != 0)[..., None, None]
+    if readable(matrix) and not bool(failed.any()):
+        return factor, failed.squeeze(-1)
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    if not readable(matrix):
-        return torch.where(failed, eye, factor), failed.squeeze(-1)
-    shift = matrix.shape[-1] * torch.finfo(matrix.dtype).eps * matrix.abs().amax((-2, -1), keepdim=True)
-    for trial in range(12):  # from rounding to far above every entry
-        if not bool(failed.any()):
-            break
-        again, info = torch.linalg.cholesky_ex(torch.where(failed, matrix + 100.0**trial * shift * eye, eye))
-        factor = torch.where(failed, again, factor)
-        if trial == 0:
-            harmless = failed & (info == 0)[..., None, None]
-            shifted = failed & ~harmless
-        failed = failed & (info != 0)[..., None, None]
-    else:
-        return torch.where(failed, eye, factor), shifted.squeeze(-1)
-    return factor, (shifted if trial else torch.zeros_like(failed)).squeeze(-1)
+    if readable(matrix):
+        shift = matrix.shape[-1] * torch.finfo(matrix.dtype).eps * matrix.abs().amax((-2, -1), keepdim=True)
+        for trial in range(12):  # from rounding to far above every entry
+            again, info = torch.linalg.cholesky_ex(torch.where(failed, matrix + 100.0**trial * shift * eye, eye))
+            factor, failed = torch.where(failed, again, factor), failed & (info != 0)[..., None, None]
+            shifted = failed if trial == 0 else shifted
+            if not bool(failed.any()):
+                break
+    return torch.where(failed, eye, factor), shifted.squeeze(-1)
