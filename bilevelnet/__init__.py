@@ -1,5 +1,7 @@
 """bilevelnet: layers z⁺ = argmin_z f(z, z⁻) + D(z, z⁻) + g(z) as torch modules."""
 
+from typing import Any
+
 from . import couplings, divergences, domains, legendre, models, regularizers, solvers
 from .chain import Chain
 from .errors import DomainError, InputError, SolveError
@@ -46,7 +48,7 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
