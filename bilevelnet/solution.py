@@ -38,7 +38,7 @@ MEANING = {
     Status.max_iter: "stopped at the iteration limit; raise max_iter or tol of the solver",
     Status.infeasible: "infeasible: dom g does not meet int dom φ there",
     Status.unbounded: "unbounded: no minimiser, v is outside int dom (φ + g)*; add a regularizer that grows, or move v",
-    Status.invalid: "invalid: v (or all of it is masked) or the result is NaN or infinite, or φ + g is not convex or smooth",
+    Status.invalid: "invalid: v or the result is NaN or infinite, or all of v is masked, or φ + g is not convex",
 }
 
 

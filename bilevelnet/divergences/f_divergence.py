@@ -73,9 +73,9 @@ class FDivergence(Divergence):
     ½|t − 1|. As functions of z they are entropy, Burg entropy, energy, reciprocal and Tsallis ½ entropy with weights
     from z⁻, plus a linear term, so that the layer is a Bregman prox of those, in closed form where theirs is. chi2
     (not reversed) and tv are finite on the whole line: add ``Nonneg()`` to g where z ≥ 0 is meant. tv has no
-    curvature: the minimiser exists and is unique where g has a squared_l2, neg_entropy or log_barrier term, which then is
-    the φ of the problem, and the layer is refused otherwise. hellinger, and the reversed kl and chi2, have one minimiser for v < 1
-    (v = A(z⁻)), else unless g grows at infinity.
+    curvature: the minimiser exists and is unique where g has a squared_l2, neg_entropy or log_barrier term, which
+    then is the φ of the problem; else the layer is refused. hellinger and the reversed kl and chi2 have a minimiser
+    where A(z⁻) < 1, or for every A(z⁻) where g grows fast enough at infinity.
 
     Raises InputError for an unknown kind.
     """

@@ -1,4 +1,14 @@
-"""The automatic choice: the first solver of a fixed order that takes the pair."""
+"""The automatic choice: the first solver of a fixed order that takes the pair (φ, g), from exact to general.
+
+    closed_form   absorb, select and shift name every term: no iteration
+    scalar        φ and g separable: one root an entry
+    multiplier    φ separable, one term that couples entries through one multiplier: one root an event
+    newton        everything smooth, coupled in any way
+    splitting     terms that are not smooth, each with a prox, behind linear maps; smooth ones beside them
+    conic         what cvxpy can express, to about 1e-5
+
+A layer's f that is not affine in z is a term of g, and its D is φ (see problem.py), so that the same tree serves it.
+"""
 
 from __future__ import annotations
 
