@@ -29,7 +29,10 @@ def increasing_root(f: Function, shape: torch.Size, near: Tensor | None = None) 
     Chandrupatla's method (scipy.optimize.elementwise.find_root), to 4 ulp: bisection and inverse quadratic steps, so
     that a jump of f is found as surely as a root (Brent's, which brentq takes one number at a time).
     """
-    from scipy.optimize import elementwise
+    try:
+        from scipy.optimize import elementwise
+    except ImportError as missing:  # not there, or older than 1.15
+        raise ImportError("verify needs scipy 1.15 or later: pip install 'bilevelnet[verify]'") from missing
 
     start = torch.zeros(shape, dtype=torch.float64) if near is None else near.clamp(-REACH[-1], REACH[-1])
     low, high = _bracket(f, start, REACH if near is None else AROUND)
