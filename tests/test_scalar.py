@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -313,3 +314,16 @@ def test_a_bad_entry_leaves_the_gradient_of_a_shared_weight(bad: float) -> None:
 
     want = slope(torch.tensor([-1.0, -1.0, -0.5], dtype=F64))
     assert torch.allclose(slope(torch.tensor([-1.0, bad, -0.5], dtype=F64)), want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("v", [99.0, -40.0, 1e3, 1e5])
+def test_roots_beside_a_steep_end_are_not_taken_for_its_rounding(v, dtype):
+    """tan z + z = v: the search starts far out, where z rounds to ±π/2 and ∇φ to anything. Tolerance: 4 eps of z."""
+    sol = bln.solve_prox(
+        bln.legendre.Atan() + bln.legendre.Energy(), bln.regularizers.Zero(), torch.tensor(v, dtype=dtype)
+    )
+    end = math.pi / 2 * (1 - 1e-16)
+    root = brentq(lambda z: math.tan(z) + z - v, -end, end, xtol=1e-15, rtol=1e-15)
+    assert sol.converged
+    assert abs(float(sol.z) - root) <= 4 * torch.finfo(dtype).eps * abs(root)

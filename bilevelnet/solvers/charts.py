@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..domains import Interval
 
 def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
     """(z, dz/dx) for x ∈ ℝ: z itself, the distance to the one end as e^x, or the sigmoid between two ends."""
-    lo, hi = domain.lo, domain.hi
+    lo, hi = _inward(domain.lo, math.ceil, x), _inward(domain.hi, math.floor, x)
     below, above = (isinstance(e, Tensor) or abs(e) != math.inf for e in (lo, hi))
     if below and above:
         up, down = torch.sigmoid(x), torch.sigmoid(-x)
@@ -29,6 +29,15 @@ def chart(domain: Interval, x: Tensor) -> tuple[Tensor, Tensor]:
     if above:
         return hi - (-x).exp(), (-x).exp()
     return x, torch.ones_like(x)
+
+
+def _inward(end: Any, towards: Callable[[float], int], x: Tensor) -> Any:
+    """A number at the end of a domain as one of x's dtype inside of it: π/2 in float32 lies outside of (−π/2, π/2)."""
+    if isinstance(end, Tensor) or not math.isfinite(end):
+        return end
+    mantissa, exponent = math.frexp(end)
+    scale = 2 / torch.finfo(x.dtype).eps
+    return math.ldexp(towards(mantissa * scale) / scale, exponent)
 
 
 def origin(domain: Interval, x: Tensor) -> Tensor:

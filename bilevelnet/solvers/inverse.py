@@ -51,7 +51,7 @@ class Family:
         """x ↦ the value, slope and size of ∇ψ(z(x)) − w."""
         self.twin.load(tensors)
         phi, *terms = self.twin.pieces
-        domain = common_domain(phi, terms)
+        domain, eps = common_domain(phi, terms), torch.finfo(w.dtype).eps
 
         def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z = phi.grad_conjugate(u)
@@ -64,8 +64,11 @@ class Family:
             slopes, curvatures = _derivatives([phi, *terms], z)
             curvature = total(curvatures)
 
-            def size() -> Tensor:  # z itself is right to eps of where the chart starts
-                return total(s.abs() for s in (*slopes, w)) + curvature * origin(domain, x).abs()
+            def size() -> Tensor:
+                # z itself is right to eps of where the chart starts; a rounding as large as the terms is beyond the
+                # end of the domain, and tells nothing of the root.
+                terms = total(s.abs() for s in (*slopes, w))
+                return terms + torch.minimum(curvature * origin(domain, x).abs(), terms / (64 * eps))
 
             return total(slopes) - w, curvature * dz, size
 
@@ -129,7 +132,7 @@ class Inverse:
         with torch.no_grad():
             z = self._primal(x)
             # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
-            at_end = self._at_end(z)
+            at_end = self.at_end(z)
             jump = (code == JUMP) & ~at_end
             unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
             jump, convex = self._shape(z, jump, all(t.numel() == 1 for t in tensors))
@@ -164,9 +167,10 @@ class Inverse:
             step = 8 * torch.finfo(x.dtype).eps * x.abs()
             return jump & ~(self._primal(x - step).isfinite() & self._primal(x + step).isfinite())
 
-    def _at_end(self, z: Tensor) -> Tensor:
+    def at_end(self, z: Tensor) -> Tensor:
+        """Where z is an end of dom φ as far as floats tell."""
         lo, hi = self.phi.domain.lo, self.phi.domain.hi
-        near = 8 * torch.finfo(z.dtype).eps * z.abs()
+        near = 8 * torch.finfo(z.dtype).eps * z.abs() + torch.finfo(z.dtype).tiny  # below it floats lose their digits
         return (z - near <= lo) | (z + near >= hi)
 
     def _primal(self, x: Tensor) -> Tensor:
