@@ -128,7 +128,7 @@ def test_known_sums_are_closed_forms(data: dict[str, Any]) -> None:
             plan = bln.solvers.bind(*pieces, "closed_form")[0].explain()
             assert f"absorb {h} into {phi} ({span['inverse']})" in plan
     shown = {(p["phi"], p["h"]): p["inverse"] for p in data["known"]["pairs"]}
-    assert shown == {(phi.key, h.key): rule.name for (phi, h), rule in rules().items()}
+    assert shown == {(phi.key, h.key): rule.name for (phi, h), rule in rules().items() if phi.key}
 
 
 def test_pairs_are_those_of_bind(data: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ def known_sums() -> Record:
     pairs = [
         {"phi": phi.key, "h": h.key, "inverse": rule.name, "rule": headline(rule.inverse)}
         for (phi, h), rule in rules().items()
+        if phi.key
     ]
     return {"spans": spans, "pairs": pairs}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..domains import Domain, Interval, Preimage
 from ..errors import InputError
 from ..legendre import Legendre
-from ..regularizers import Regularizer
+from ..regularizers import Regularizer, Sum
 from . import span
 
 Inverse = Callable[[Any, Any, Tensor], Tensor]
@@ -24,6 +24,7 @@ class Pair(NamedTuple):
     inverse: Inverse
     when: Callable[[Any, Any], bool]
     dual: Inverse | None
+    sums: bool
 
 
 _pairs: dict[tuple[type, type], Pair] = {}
@@ -35,17 +36,18 @@ def known(
     name: str,
     when: Callable[[Any, Any], bool] = lambda phi, h: True,
     dual: Inverse | None = None,
+    sums: bool = False,
 ) -> Callable[[Inverse], Inverse]:
     """Register rule(phi, h, w) = (∇φ + ∇h)⁻¹(w) under a name for explain. A second rule for a pair is an error.
 
     ``when(phi, h)`` says for which weights the rule holds. ``dual(phi, h, w)`` is ∇φ there, where w − ∇h(z) would lose
-    its digits.
+    its digits. ``sums`` says that h may be a sum of such terms too.
     """
 
     def register(rule: Inverse) -> Inverse:
         if (phi, h) in _pairs:
             raise InputError(f"({phi.__name__}, {h.__name__}) already has a rule: {_pairs[phi, h].name}")
-        _pairs[phi, h] = Pair(name, rule, when, dual)
+        _pairs[phi, h] = Pair(name, rule, when, dual, sums)
         return rule
 
     return register
@@ -79,8 +81,11 @@ class Absorbed:
             return
         if self.basis in span.INVERSES:
             self.name = span.INVERSES[self.basis][0]
-        elif len(terms) == 1 and (rule := rule_of(phi, terms[0])):
+        elif (rule := rule_of(phi, terms[0])) and (
+            len(terms) == 1 or (rule.sums and all(t.kind is terms[0].kind for t in terms))
+        ):
             self.name, self.rule = rule.name, rule
+            self.term = terms[0] if len(terms) == 1 else Sum(*terms)
         else:
             what = " + ".join(t.label for t in terms)
             raise InputError(f"no closed form is known for (∇φ + ∇h)⁻¹ with φ = {phi.label}, h = {what}")
@@ -100,7 +105,7 @@ class Absorbed:
             return span.dual_domain(self.coefficients())
         if self.rule.dual is None or self.phi.dual_domain == Interval():
             return Interval()
-        return Preimage(self.phi.dual_domain, partial(self.rule.dual, self.phi, self.terms[0]), self.phi.event_ndim)
+        return Preimage(self.phi.dual_domain, partial(self.rule.dual, self.phi, self.term), self.phi.event_ndim)
 
     @property
     def constant(self) -> bool:
@@ -126,14 +131,14 @@ class Absorbed:
         if not self.terms:
             return self.phi.grad_conjugate(w)
         if self.rule is not None:
-            return self.rule.inverse(self.phi, self.terms[0], w)
+            return self.rule.inverse(self.phi, self.term, w)
         return span.INVERSES[self.basis][1](w, self.coefficients())
 
     def dual(self, w: Tensor, z: Tensor) -> Tensor:
         if not self.terms:
             return w
         if self.rule is not None and self.rule.dual is not None:
-            return self.rule.dual(self.phi, self.terms[0], w)
+            return self.rule.dual(self.phi, self.term, w)
         if (
             self.rule is None and len(self.basis) == 1
         ):  # parts of one function share w in proportion, also where z over- or underflows

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..legendre import Elu, Energy, FermiDirac, LeakyRelu, LogDet, Power, Softsign, VonNeumann
-from ..numerics import expm1, expm1_linear_root, root_of_square_plus
+from ..legendre import Elu, Energy, FermiDirac, LeakyRelu, LogDet, Power, Softsign, Spectral, VonNeumann
+from ..numerics import expm1, expm1_linear_root, positive_part, root_of_square_plus
 from ..regularizers import Excess, Huber, NegEntropy, PsdTrace, SquaredL2
 from .absorb import known
 
@@ -83,15 +83,26 @@ def _root_of_k(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return up, torch.where(up, 0.0, v / 2).exp(), (1 + 4 * torch.where(up, -v, 0.0).exp()).sqrt()
 
 
-def _shifted(phi: Any, h: Any, v: Tensor) -> Tensor:
+def _reaches_positive(phi: Spectral, h: Any) -> bool:
+    ends = phi.phi.domain
+    return ends.constant and ends.hi > 0
+
+
+def _shifted(phi: Spectral, h: Any, v: Tensor) -> Tensor:
+    """∇φ(Z) = V − λI with its eigenvalues raised to φ₀'(0), where dom φ₀ goes on below 0; λ the sum of the terms'."""
     eye = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
-    return v - torch.as_tensor(h.lam, dtype=v.dtype, device=v.device) * eye
+    w = (v + v.mT) / 2 - sum(torch.as_tensor(t.lam, dtype=v.dtype, device=v.device) for t in h.terms()) * eye
+    if phi.phi.domain.lo >= 0:
+        return w
+    least = phi.phi.grad(v.new_zeros(())) * eye
+    return least + positive_part(w - least)
 
 
-@known(LogDet, PsdTrace, "a multiple of the identity", dual=_shifted)
-@known(VonNeumann, PsdTrace, "a multiple of the identity", dual=_shifted)
-def spectral_psd_trace(phi: VonNeumann | LogDet, h: Any, v: Tensor) -> Tensor:
-    """∇h = λI, and Z ⪰ 0 holds in dom φ: Z = ∇φ*(V − λI)."""
+@known(Spectral, PsdTrace, "a multiple of the identity", when=_reaches_positive, dual=_shifted, sums=True)
+@known(LogDet, PsdTrace, "a multiple of the identity", dual=_shifted, sums=True)
+@known(VonNeumann, PsdTrace, "a multiple of the identity", dual=_shifted, sums=True)
+def spectral_psd_trace(phi: Spectral, h: Any, v: Tensor) -> Tensor:
+    """∇h = λI inside the cone: Z = ∇φ*(V − λI), an eigenvalue below 0 set to 0."""
     return phi.grad_conjugate(_shifted(phi, h, v))
 
 

@@ -91,7 +91,7 @@ class EuclideanProx(Move):
     formula = "m prox_g(v/m)"
 
     def __init__(self, psi: Absorbed, linear: list[Any], coupled: list[Regularizer]):
-        self.psi, self.linear, self.term = psi, linear, _single(coupled)
+        self.psi, self.linear, self.term = psi, linear, _joined(coupled)
         if psi.basis != {"linear"} or not self.term.proximable:
             raise InputError(f"no closed form is known for {self.term.label} with φ = {psi.phi.label}")
         if linear and not isinstance(getattr(self.term, "inner", self.term), Simplex):

@@ -93,7 +93,13 @@ class Legendre(Piece):
     def __add__(self, other: Any) -> Legendre:
         from .total import Total
 
-        return Total(self, other) if isinstance(other, Legendre) else NotImplemented
+        if not isinstance(other, Legendre):
+            return NotImplemented
+        return self.plus(other) or other.plus(self) or Total(self, other)
+
+    def plus(self, other: Legendre) -> Legendre | None:
+        """φ + other as a function of the same kind as φ, or None where no such sum is known."""
+        return None
 
     def divergence(self, z: Tensor, reference: Tensor) -> Tensor:
         """D_φ(z, z⁻) = φ(z) − φ(z⁻) − ⟨∇φ(z⁻), z − z⁻⟩."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..numerics.half import in_float32
 from .base import Legendre
+from .energy import Energy
+from .transformed import Transformed
 
 
 class Mahalanobis(Legendre):
@@ -92,9 +94,70 @@ class Mahalanobis(Legendre):
             raise InputError("mahalanobis with a learned or batched Q has no cvxpy expression: give one fixed matrix")
         return cp.quad_form(z, self.Q.double().cpu().numpy(), assume_PSD=True) / 2
 
+    def plus(self, other: Legendre) -> Legendre | None:
+        return quadratic_sum(self, other)
+
     def extra_repr(self) -> str:
         learned = "learned " if "raw_Q" in self._parameters else ""
         return f"Q={learned}tensor{tuple(self.Q.shape)}"
+
+
+class QuadraticSum(Mahalanobis):
+    """½ z'(Q₁ + Q₂)z of a Mahalanobis function and another quadratic one, an energy or a multiple among them.
+
+    The matrix is that of the parts as they are now. Raises InputError where their sizes differ.
+    """
+
+    key = ""
+
+    def __init__(self, first: Legendre, second: Legendre):
+        Legendre.__init__(self)
+        self.first, self.second = first, second
+        widths = [w for w in (first.width, second.width) if w is not None]
+        if len(set(widths)) > 1:
+            raise InputError(f"{self.label}: the matrices are of the sizes {widths[0]} and {widths[1]}")
+
+    @property
+    def label(self) -> str:
+        return f"{self.first.label} + {self.second.label}"
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.first.width or self.second.width  # type: ignore[return-value]
+
+    @property
+    def Q(self) -> Tensor:
+        """Q₁ + Q₂ as it is now."""
+        return matrix(self.first, self.width) + matrix(self.second, self.width)
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+def quadratic_sum(first: Legendre, second: Legendre) -> QuadraticSum | None:
+    """The sum of two quadratic functions, one of them on vectors of a known width, or None."""
+    known = any(p.width for p in (first, second))
+    return QuadraticSum(first, second) if known and is_quadratic(first) and is_quadratic(second) else None
+
+
+def is_quadratic(phi: Legendre) -> bool:
+    """Whether φ is ½ z'Qz: a Mahalanobis function, an energy, or c φ(z/s) of one with one c and s a point."""
+    if isinstance(phi, Transformed):
+        centred = not isinstance(phi.shift, Tensor) and phi.shift == 0
+        one = all(not isinstance(x, Tensor) or x.ndim == 0 for x in (phi.weight, phi.scale))
+        return centred and one and is_quadratic(phi.phi)
+    return isinstance(phi, (Mahalanobis, Energy))
+
+
+def matrix(phi: Legendre, n: int) -> Any:
+    """Q of size n of a quadratic φ: m I of an energy, or diag m for a weight of entries."""
+    if isinstance(phi, Transformed):
+        return phi.weight / phi.scale**2 * matrix(phi.phi, n)
+    if isinstance(phi, Mahalanobis):
+        return phi.Q
+    m: Any = phi.scale
+    eye = torch.eye(n, dtype=m.dtype, device=m.device) if isinstance(m, Tensor) else torch.eye(n, dtype=torch.float64)
+    return (m.unsqueeze(-1) if isinstance(m, Tensor) and m.ndim else m) * eye
 
 
 def _as_matrix(rows: Any) -> Tensor:

@@ -13,6 +13,9 @@ from ..piece import Scalar
 from .base import Legendre
 from .boltzmann_shannon import BoltzmannShannon
 from .burg import Burg
+from .energy import Energy
+from .total import Total
+from .transformed import Transformed
 
 
 class Spectral(Legendre):
@@ -20,7 +23,9 @@ class Spectral(Legendre):
 
     With Z = U Λ U': ∇φ = U φ₀'(Λ) U', ∇φ* = U ρ₀(Λ) U', φ* = tr φ₀*, σ that of φ₀ (Lewis, Convex analysis on the
     Hermitian matrices, 1996). Only the symmetric part of an argument counts. First and second derivatives are exact at
-    equal eigenvalues. Raises InputError where φ₀ is not separable, or not steep.
+    equal eigenvalues. Sums lift: tr φ₀(Z) + tr φ₁(Z) = tr (φ₀ + φ₁)(Z), and so do multiples c tr φ₀(Z), scales and
+    shifts tr φ₀((Z − mI)/s) by one number each, and energies (m/2)‖Z‖². Raises InputError where φ₀ is not separable,
+    or not steep.
     """
 
     event_ndim = 2
@@ -33,7 +38,8 @@ class Spectral(Legendre):
 
     @property
     def label(self) -> str:
-        return self.key or f"spectral {self.phi.label}"
+        inner = f"({self.phi.label})" if isinstance(self.phi, Total) else self.phi.label
+        return self.key or f"spectral {inner}"
 
     @property
     def domain(self) -> Any:  # type: ignore[override]
@@ -64,6 +70,27 @@ class Spectral(Legendre):
     def strong_convexity(self) -> Scalar:
         return self.phi.strong_convexity
 
+    def expression(self, z: Any) -> Any:
+        return _lifted_expression(self.phi, z)
+
+    def plus(self, other: Legendre) -> Legendre | None:
+        if isinstance(other, Spectral):
+            return Spectral(self.phi + other.phi)
+        # a separable φ is radial where it is an energy: (m/2) Σ z_ij² = (m/2) tr Z²
+        energy = other.radial and not other.event_ndim and all(t.ndim == 0 for t in other.tensors())
+        return Spectral(self.phi + other) if energy else None
+
+    def __mul__(self, weight: Any) -> Legendre:
+        return Spectral(weight * self.phi) if _is_number(weight) else super().__mul__(weight)
+
+    __rmul__ = __mul__
+
+    def affine(self, scale: Scalar = 1.0, shift: Scalar = 0.0) -> Legendre:
+        """φ((Z − mI)/s) for numbers; a matrix m is subtracted as it is."""
+        if _is_number(scale) and _is_number(shift):
+            return Spectral(self.phi.affine(scale, shift))
+        return super().affine(scale, shift)
+
 
 class VonNeumann(Spectral):
     """φ(Z) = tr(Z log Z − Z) on Z ⪰ 0; ∇φ = log Z, ∇φ* = expm U, φ* = tr e^U, σ = 0."""
@@ -72,11 +99,6 @@ class VonNeumann(Spectral):
 
     def __init__(self) -> None:
         super().__init__(BoltzmannShannon())
-
-    def expression(self, z: Any) -> Any:
-        import cvxpy as cp
-
-        return -cp.von_neumann_entr(z) - cp.trace(z)
 
 
 class LogDet(Spectral):
@@ -90,10 +112,27 @@ class LogDet(Spectral):
     def __init__(self) -> None:
         super().__init__(Burg())
 
-    def expression(self, z: Any) -> Any:
-        import cvxpy as cp
 
+def _lifted_expression(phi: Legendre, z: Any) -> Any:
+    """tr φ₀(Z) in cvxpy, for φ₀ an entropy, Burg, an energy, or built of these."""
+    import cvxpy as cp
+    import numpy as np
+
+    if isinstance(phi, Total):
+        return _lifted_expression(phi.first, z) + _lifted_expression(phi.second, z)
+    if isinstance(phi, Transformed):
+        return phi.weight * _lifted_expression(phi.phi, (z - phi.shift * np.eye(z.shape[-1])) / phi.scale)
+    if isinstance(phi, BoltzmannShannon):
+        return -cp.von_neumann_entr(z) - cp.trace(z)
+    if isinstance(phi, Burg):
         return -cp.log_det(z)
+    if isinstance(phi, Energy):
+        return phi.expression(z)
+    raise InputError(f"spectral {phi.label} has no cvxpy expression, so the conic solver cannot take it")
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (int, float)) or (isinstance(x, Tensor) and x.ndim == 0)
 
 
 def _symmetric_part(z: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..domains import Interval, Preimage
@@ -19,6 +20,7 @@ class Transformed(Legendre):
 
     ∇ = (c/s) ∇φ((z − m)/s), inverse m + s ρ(s u/c), conjugate ⟨m, u⟩ + c φ*(s u/c), strong convexity c σ/s², domain
     m + s dom φ. ``2.0 * phi`` and ``phi.affine(scale, shift)`` build it. A temperature T is the weight: ρ(u/T).
+    For a function of eigenvalues a number m, or one for each matrix (size 1 in both dimensions), stands for mI.
     """
 
     weight, scale, shift = Weight(low=0), Weight(low=0), Weight()
@@ -88,11 +90,11 @@ class Transformed(Legendre):
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         z = self.phi.grad_conjugate(self._inner_dual(u))
-        return z if self._plain else self.shift + self.scale * z
+        return z if self._plain else self._offset(u) + self.scale * z
 
     def conjugate(self, u: Tensor) -> Tensor:
         inner = self._event(self.weight) * self.phi.conjugate(self._inner_dual(u))
-        return inner if _is(self.shift, 0.0) else self._sum(self.shift * u) + inner
+        return inner if _is(self.shift, 0.0) else self._sum(self._offset(u) * u) + inner
 
     def hessian(self, z: Tensor) -> Tensor:
         if self.event_ndim:
@@ -117,11 +119,24 @@ class Transformed(Legendre):
             factors = dict.fromkeys(("linear", "reciprocal", "log", "exp"), self.weight)
         return {name: factors[name] * c for name, c in inner.items()} if inner.keys() <= factors.keys() else None
 
+    def plus(self, other: Legendre) -> Legendre | None:
+        from .mahalanobis import quadratic_sum
+
+        return quadratic_sum(self, other)
+
     def expression(self, z: Any) -> Any:
         return self.weight * self.phi.expression(z if self._plain else (z - self.shift) / self.scale)
 
     def _inner(self, z: Tensor) -> Tensor:
-        return z if self._plain else (z - self.shift) / self.scale
+        return z if self._plain else (z - self._offset(z)) / self.scale
+
+    def _offset(self, z: Tensor) -> Scalar:
+        """m, or mI for a function of eigenvalues and one m for each matrix."""
+        shift = self.shift
+        one = not isinstance(shift, Tensor) or shift.ndim == 0 or shift.shape[-2:] == (1, 1)
+        if _is(shift, 0.0) or not one or not getattr(self.phi.domain, "symmetric", False):
+            return shift
+        return shift * torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 
     def _inner_dual(self, u: Tensor) -> Tensor:
         return u / self.weight if _is(self.scale, 1.0) else self.scale / self.weight * u

@@ -111,12 +111,12 @@ class Sum(Regularizer):
 
     def composed(self) -> Any:
         """The prox as a function of (v, step), where it is the composition of the terms' proxes; else None."""
-        from .compose import composed_prox
+        from .compose import composed_prox, prox_of_traces
 
         linear = [t for t in self.terms() if t.pieces() is not None]
         others = [t for t in self.terms() if t.pieces() is None]
         if len(others) != 1 or not others[0].event_ndim or not linear:
-            return None
+            return None if linear else prox_of_traces(others)
         return composed_prox(Sum(*linear), linear, others[0])
 
     def conjugate(self, y: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from ..piece import Scalar
 from .balls import L2Ball
 from .base import Regularizer
 from .group_norms import GroupNorms
+from .nuclear import PsdTrace
 from .tv1d import TV1d
 
 Prox = Callable[[Tensor, Scalar], Tensor]
@@ -30,6 +31,19 @@ def composed_prox(h: Regularizer, separable: Sequence[Regularizer], g: Regulariz
     elif g.kind is TV1d and all(uniform(t, g.dims[0]) for t in separable):
         return lambda v, step: h.prox(g.prox(v, step), step)
     return None
+
+
+def prox_of_traces(terms: Sequence[Regularizer]) -> Prox | None:
+    """The prox of a sum of traces on the cone: (V − (λ₁ + λ₂)I)₊ = ((V − λ₁I)₊ − λ₂I)₊; None for other terms."""
+    if len(terms) < 2 or any(t.kind is not PsdTrace for t in terms):
+        return None
+
+    def prox(v: Tensor, step: Scalar) -> Tensor:
+        for t in terms:
+            v = t.prox(v, step)
+        return v
+
+    return prox
 
 
 def uniform(piece: Any, dim: int) -> bool:
