@@ -89,7 +89,14 @@ MATRICES = {
         shift=torch.tensor([-0.5, 0.1, 0.0, 0.2], dtype=torch.float64)[:, None, None]
     ),
 }
+BALLS = {
+    "two barriers": lambda: bln.legendre.BallHellinger() + bln.legendre.BallLogBarrier(),
+    "a multiple": lambda: 2.0 * bln.legendre.BallHellinger() + bln.legendre.BallLogBarrier(),
+    "an energy": lambda: bln.legendre.Energy(2.0) + bln.legendre.BallLogBarrier() + bln.legendre.BallHellinger(),
+}
+IN_BALL = torch.tensor([[0.0, 0.0], [1e-9, 0.0], [0.1, -0.4], [0.6, 0.7]], dtype=torch.float64)
 POINTS = [
+    *(pytest.param(make, IN_BALL, id=f"ball: {name}") for name, make in BALLS.items()),
     *(pytest.param(make, _vectors(4), id=f"quadratic: {name}") for name, make in VECTORS.items()),
     *(pytest.param(make, _positive(3), id=f"spectral: {name}") for name, make in MATRICES.items()),
 ]
@@ -141,10 +148,16 @@ def test_traces_on_the_cone_with_a_function_of_eigenvalues(phi: Any) -> None:
         assert torch.allclose(z, expected, rtol=1e-12, atol=1e-13)  # two eigendecompositions of order 3
 
 
+def test_the_norm_of_a_sum_on_the_ball_has_derivatives_at_the_centre() -> None:
+    phi = bln.legendre.BallHellinger() + bln.legendre.BallLogBarrier()
+    u = phi.grad(IN_BALL[[0, 2]]).requires_grad_()
+    assert torch.autograd.gradcheck(phi.grad_conjugate, u)
+
+
 def test_sums_without_a_rule_are_refused() -> None:
     legendre = bln.legendre
     for first, second in (
-        (legendre.BallHellinger(), legendre.BallLogBarrier()),
+        (legendre.BallHellinger(), legendre.Mahalanobis(Q)),
         (legendre.VonNeumann(), legendre.Burg()),
         (legendre.Mahalanobis(Q), legendre.Burg()),
         (legendre.Mahalanobis(Q), legendre.Mahalanobis([[1.0]])),

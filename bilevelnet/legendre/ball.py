@@ -10,6 +10,7 @@ from ..domains import NormBall
 from ..numerics import norm_with_one
 from ..piece import Scalar
 from .base import Legendre
+from .radial_sum import radial_sum
 
 
 class BallLogBarrier(Legendre):
@@ -44,6 +45,9 @@ class BallLogBarrier(Legendre):
     @property
     def strong_convexity(self) -> Scalar:
         return 2.0
+
+    def plus(self, other: Legendre) -> Legendre | None:
+        return radial_sum(self, other)
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp
@@ -86,6 +90,9 @@ class BallHellinger(Legendre):
     @property
     def strong_convexity(self) -> Scalar:
         return 1.0
+
+    def plus(self, other: Legendre) -> Legendre | None:
+        return radial_sum(self, other)
 
     def expression(self, z: Any) -> Any:
         import cvxpy as cp

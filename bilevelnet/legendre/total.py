@@ -17,7 +17,8 @@ class Total(Legendre):
     """φ₁ + φ₂ of one event, on the intersection of their domains: ∇ = ∇φ₁ + ∇φ₂, σ = σ₁ + σ₂.
 
     ∇φ* is a formula where the gradients add up to a known span (z, log z, −1/z, e^z), else a root search for separable
-    functions.
+    functions. Functions of eigenvalues, of a quadratic form or of a norm on a ball have sums of their own kind
+    (``Legendre.plus``).
     ``phi1 + phi2`` builds it. Raises InputError where the events differ, the domains do not meet, or are no intervals.
     """
 

@@ -121,8 +121,9 @@ class Transformed(Legendre):
 
     def plus(self, other: Legendre) -> Legendre | None:
         from .mahalanobis import quadratic_sum
+        from .radial_sum import radial_sum
 
-        return quadratic_sum(self, other)
+        return quadratic_sum(self, other) or radial_sum(self, other)
 
     def expression(self, z: Any) -> Any:
         return self.weight * self.phi.expression(z if self._plain else (z - self.shift) / self.scale)
