@@ -313,3 +313,29 @@ def test_values_alone_on_a_constraint_inside_a_transform() -> None:
         forward, reverse = (m(lambda v, g=g: bln.bregman_prox(MyEntropy(), g, v))(V[0, :3]) for m in (jacfwd, jacrev))
         assert torch.allclose(forward, reverse, rtol=1e-10, atol=1e-14)
         assert bln.solve_prox(MyEntropy(), g, V[:, :3]).residual.max() <= 1e-14
+
+
+class ByValue(bln.legendre.Separable):
+    domain = bln.domains.Positive()
+
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        return z * z.log() - z + z**2 / 4
+
+
+def test_entries_that_underflow_under_a_value_alone() -> None:
+    v = torch.tensor([700.0, -700.0, 3.0, -3.0], dtype=F64)
+    sol = bln.solve_prox(ByValue(), R.Simplex(radius=1.5), v)
+    s = 700 - torch.tensor(1.5, dtype=F64).log().item() - 0.75  # the first entry has all the mass
+    torch.testing.assert_close(sol.z, torch.tensor([1.5, 0.0, 0.0, 0.0], dtype=F64))
+    torch.testing.assert_close(sol.dual, v - s)
+    a = torch.tensor([1.0, -2.0, 0.5, 1.5], dtype=F64)
+    sol = bln.solve_prox(ByValue(), R.AffineSet(a=a, b=0.3), torch.full_like(v, -700.0))
+    torch.testing.assert_close(sol.z, torch.tensor([0.0, 0.0, 0.0, 0.2], dtype=F64))
+    s = (-700 - (torch.tensor(0.2, dtype=F64).log().item() + 0.1)) / 1.5
+    torch.testing.assert_close(sol.dual, -700 - s * a)  # of z = e^−1631, which no float holds, too
+
+
+def test_a_ball_under_hypentropy_far_out() -> None:
+    v = torch.full((4,), 700.0, dtype=F64)
+    z = bln.bregman_prox(bln.legendre.Hypentropy(beta=1.0), R.L2Ball(radius=0.8), v)
+    torch.testing.assert_close(z, torch.full_like(v, 0.4))

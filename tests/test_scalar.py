@@ -327,3 +327,22 @@ def test_roots_beside_a_steep_end_are_not_taken_for_its_rounding(v, dtype):
     root = brentq(lambda z: math.tan(z) + z - v, -end, end, xtol=1e-15, rtol=1e-15)
     assert sol.converged
     assert abs(float(sol.z) - root) <= 4 * torch.finfo(dtype).eps * abs(root)
+
+
+@pytest.mark.parametrize(("dtype", "v"), [(F64, 700.0), (torch.float32, 80.0)], ids=["double", "single"])
+def test_terms_whose_size_overflows_are_no_rounding(dtype: torch.dtype, v: float) -> None:
+    # asinh z + λ z = v from u = v, where λ cosh(u) u is beyond the range of floats and a Newton step moves u by 1.
+    for lam in (148.0, 1e3, 1e5):
+        sol = bln.solve_prox(
+            bln.legendre.Hypentropy(beta=1.0), bln.regularizers.SquaredL2(lam), torch.tensor([v], dtype=dtype), "scalar"
+        )
+        z = brentq(lambda z, lam=lam: math.asinh(z) + lam * z - v, 0, v, xtol=1e-300, rtol=1e-15)
+        assert sol.z.item() == pytest.approx(z, rel=64 * torch.finfo(dtype).eps)  # what v, large beside z, rounds
+
+
+def test_a_high_power_and_a_large_weight() -> None:
+    # z² + λ z = v: u = z² is far below any step that tells z.
+    sol = bln.solve_prox(
+        bln.legendre.Power(p=3.0), bln.regularizers.Huber(lam=1e12, delta=1.0), torch.tensor([0.5, -700.0], dtype=F64)
+    )
+    torch.testing.assert_close(sol.z, sol.z.new_tensor([5e-13, -7e-10]), rtol=1e-14, atol=0)  # z² is 1e-21 of λ z

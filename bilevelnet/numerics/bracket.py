@@ -42,6 +42,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     for iteration in range(1, max_iter + 1):
         value, slope, size_of = f(x)
         size = size_of()
+        size = torch.where(size.isinf(), 0.0, size)  # of terms that overflow: then a value is no rounding of them
         value = torch.where(value.isnan(), torch.where(x > best, torch.inf, x.new_full((), -torch.inf)), value)
         best = torch.where(value.isinf(), best, x)
         below = value < 0
@@ -56,7 +57,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         tight = ~is_open & (width <= ulps)
         active = code == LIMIT
         # At a jump the value is far above rounding and what the slope gives over some ulp.
-        rounded = value.isfinite() & (value.abs() <= torch.maximum(16 * slope * ulps, 64 * eps * size))
+        rounded = value.isfinite() & (value.abs() <= torch.maximum(slope * (16 * ulps), 64 * eps * size))
         jump = tight & ~resting & ~rounded
         zero_inside = (lo <= 0) & (hi >= 0)
         ended = small | resting | tight
@@ -90,8 +91,8 @@ def newton(f: Function, start: Tensor, first: int, steps: int, tol: float = 0.0)
         value, slope, size = f(x)
         step = x - value / slope
         if iteration == steps or (iteration >= first and (iteration - first) % 2 == 0 and not x.is_cuda):
-            rounding = 2 * eps * (size() + slope * x.abs()) + max(tol, tiny)
-            found = (value.abs() < rounding) & (slope < torch.inf)
+            rounding = 2 * eps * size() + slope * (2 * eps * x.abs()) + max(tol, tiny)
+            found = (value.abs() < rounding) & (rounding < torch.inf)  # terms that overflow round nothing
             if iteration == steps or bool(found.all()):
                 break
         x = step

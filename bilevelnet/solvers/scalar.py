@@ -79,7 +79,9 @@ class ScalarMap(Map):
         """(z, u, dz/dv) entry by entry."""
         w = self.select(v)
         point = self.psi.point(w)
-        return point.z, point.u, self.select.gain(w, point.z)
+        gain = self.select.gain(w, point.z)
+        # At an end of dom φ, where z is rounded to, a derived curvature is 0 · ∞.
+        return point.z, point.u, torch.where(gain.isnan() & self.psi.at_end(point.z), 0.0, gain)
 
     def explain(self) -> str:
         where = "u = ∇φ(z)" if self.psi.in_dual else f"the chart of {common_domain(self.phi, self.psi.terms)}"
