@@ -385,3 +385,29 @@ class Untraceable(nn.Module):
 def test_misuse_is_named(call, words: str) -> None:
     with pytest.raises(bln.InputError, match=words):
         call()
+
+
+class Overwriting(nn.Module):
+    """Reads tensors again after an in-place sum, or after an in-place ReLU, has overwritten them."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.how, self.first, self.branch = how, nn.Linear(4, 4), nn.Linear(4, 4)
+        self.relu = nn.ReLU(inplace=how == "module")
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.first(x)
+        if self.how != "sum":
+            z = functional.relu_(v) if self.how == "function" else self.relu(v)
+            return self.relu(v + self.branch(z)) - v
+        z = self.relu(v)
+        y = torch.relu(z.add_(self.branch(z)))
+        return y + z
+
+
+@pytest.mark.parametrize("how", ["sum", "module", "function"])
+def test_a_tensor_overwritten_in_place_is_read_as_written(how: str) -> None:
+    torch.manual_seed(0)
+    net = Overwriting(how).double().eval()
+    x = torch.randn(8, 4, dtype=torch.float64)
+    assert torch.equal(bregmanize(net, {nn.ReLU: "relu"}, example=x)(x), net(x))

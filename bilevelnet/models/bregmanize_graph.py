@@ -13,7 +13,16 @@ from ..legendre import Legendre
 from ..prox import Bound
 from ..regularizers import Regularizer, Zero
 from ..values import at_least_float32
-from .bregmanize_match import activation_kind, is_max_pooling, is_sum, linear_origins, linear_path, module_of, place
+from .bregmanize_match import (
+    activation_kind,
+    is_max_pooling,
+    is_sum,
+    linear_origins,
+    linear_path,
+    module_of,
+    place,
+    read_what_was_written,
+)
 
 Kind = type[nn.Module]
 
@@ -73,6 +82,7 @@ class Rewriting:
         self.names: dict[tuple[object, ...], str] = {}
         self.residuals: list[Residual] = []
         self.activations = 0
+        read_what_was_written(network, self.graph)
         for node in list(self.graph.nodes):
             kind = activation_kind(network, node, pairs)
             if kind is not None:

@@ -62,6 +62,26 @@ def is_sum(node: fx.Node) -> bool:
     return called and len(node.args) == 2 and not node.kwargs and len(node.all_input_nodes) == 2
 
 
+def is_in_place(root: nn.Module, node: fx.Node) -> bool:
+    """Whether the node overwrites its first argument."""
+    if node.op == "call_module":
+        return bool(getattr(module_of(root, node), "inplace", False))
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    written = node.target is operator.iadd or (str(name).endswith("_") and not str(name).endswith("__"))
+    return node.op in ("call_function", "call_method") and (written or node.kwargs.get("inplace") is True)
+
+
+def read_what_was_written(root: nn.Module, graph: fx.Graph) -> None:
+    """Let what reads a tensor after it was overwritten in place read the node that wrote it."""
+    passed: set[fx.Node] = set()
+    for node in graph.nodes:
+        passed.add(node)
+        if is_in_place(root, node) and node.args and isinstance(node.args[0], fx.Node):
+            source = node.args[0]
+            for user in [u for u in source.users if u not in passed]:
+                user.replace_input_with(source, node)
+
+
 def linear_input(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """The one input of a node that is linear in it, or None."""
     if len(node.all_input_nodes) != 1:
