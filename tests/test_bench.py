@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import bilevelnet as bln
 from bilevelnet_bench import metrics, separation
-from bilevelnet_bench.cases import chains, deep, digits, proxes, spirals
+from bilevelnet_bench.cases import chains, coupled, deep, digits, proxes, spirals
 from bilevelnet_bench.cases import solvers as solver_cases
 from bilevelnet_bench.cli import app
 from bilevelnet_bench.peers import inverse_form, torch_linear
@@ -220,7 +220,6 @@ def test_demo_writes_its_table_pictures_and_record(tmp_path: Path):
     records = _records(tmp_path / "demo.jsonl")
     assert {r["what"] for r in records} == {"test accuracy", "separation by layer", "argmin", "step"}
     assert all(r["certificate"]["passed"] for r in records if r["what"] == "argmin")
-    assert all(r["difference"]["gradient"] < 1e-12 for r in records if r["what"] == "argmin")
 
 
 def test_kernels_write_their_tables_and_record(tmp_path: Path):
@@ -243,12 +242,13 @@ def test_solvers_write_their_tables_and_record(tmp_path: Path, monkeypatch: pyte
     output = _run("solvers", "--quick", "--threads", "1", "--out", str(tmp_path))
     assert max(len(line) for line in output.splitlines() if str(tmp_path) not in line) <= 80
     records = _records(tmp_path / "solvers.jsonl")
-    assert {r["case"].split(",")[0] for r in records} == {c.problem for c in solver_cases.CASES}
+    assert {r["case"].split(",")[0] for r in records} == {c.problem for c in (*solver_cases.CASES, *coupled.COUPLED)}
     for r in records:
         single = r["case"].startswith(("sparsemax", "entmax"))
         assert max(r["errors"]["bilevelnet"]) <= (1e-6 if single else 1e-14)  # a few eps of float32 and of float64
-        assert set(r["missing"]) <= {"entmax", "entmax, k = 64", "jaxopt.Bisection"}
-    assert output.count("installed") == sum(len(r["missing"]) for r in records) == 5
+    missing = [peer for r in records for peer in r["missing"]]
+    assert set(missing) == {"entmax", "entmax, k = 64", "jaxopt.Bisection", coupled.LBFGS}
+    assert output.count("installed") == len(missing)
     assert "fermi_dirac + huber" not in _run("solvers", "--quick", "--only", "simplex", "--out", str(tmp_path))
 
 

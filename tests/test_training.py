@@ -36,6 +36,14 @@ def noisy(seed: int = 0) -> bln.models.BilevelNetwork:
     return bln.models.BilevelNetwork(network.chain, nn.Sequential(nn.Dropout(0.2), network.head))
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell starts background jobs with Ctrl-C ignored; here it interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Stop:
     """A loss that is cross-entropy, and at its ``at``-th call sends what Ctrl-C does."""
 

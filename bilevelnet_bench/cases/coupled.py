@@ -52,18 +52,21 @@ class CoupledCase(SolverCase):
         a, z = self.matrix().double(), v.double()
         eye = torch.eye(v.shape[-1], dtype=torch.float64)
 
-        def objective(z: Tensor) -> Tensor:
-            return ((z - v) ** 2).sum(-1) / 2 + nn.functional.softplus(z @ a.mT).sum(-1)
+        def gradient(z: Tensor) -> Tensor:
+            return z - v + torch.sigmoid(z @ a.mT) @ a
+
+        def size(z: Tensor) -> Tensor:  # falls along a Newton step, and unlike the objective to the last digits
+            return torch.linalg.vector_norm(gradient(z), dim=-1, keepdim=True)
 
         def hessian(z: Tensor) -> Tensor:
             s = torch.sigmoid(z @ a.mT)
             return eye + a.mT @ ((s * (1 - s)).unsqueeze(-1) * a)
 
         for _ in range(100):
-            step = torch.linalg.solve(hessian(z), z - v + torch.sigmoid(z @ a.mT) @ a)
+            step = torch.linalg.solve(hessian(z), gradient(z))
             t = torch.ones_like(z[:, :1])
             for _ in range(30):
-                t = torch.where((objective(z - t * step) > objective(z)).unsqueeze(-1), t / 2, t)
+                t = torch.where(size(z - t * step) > size(z), t / 2, t)
             z = z - t * step
         return z, torch.linalg.solve(hessian(z), cotangent.double())
 

@@ -131,7 +131,7 @@ class SolverCase:
     def exact(self, v: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
         """(z, gradient of ⟨c, z⟩ in v) in float64."""
         if self.problem in COUPLED:
-            x = v.double().requires_grad_()
+            x = v.detach().double().requires_grad_()
             with torch.enable_grad():
                 z = bln.bregman_prox(*COUPLED[self.problem](v.shape[-1]), x, "splitting")
             return z.detach(), torch.autograd.grad(z, x, cotangent.double())[0]
