@@ -74,3 +74,19 @@ def test_derivatives_in_float32_where_weights_are_large_or_small(phi: Spec, g: S
         # v has a hundred roundings in z at these sizes; where z rests on an end of dom φ its slope rounds to 0
         slack = 1e-4 * slope.abs() + 1e-7 * want.abs()
         assert bool(((got - slope).abs() <= slack)[good].all()), (a, c)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-20, 3.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("key", ["boltzmann_shannon", "fermi_dirac", "tanh"])
+def test_an_equation_is_one_set_at_every_scale(key, dtype, scale):
+    """⟨ca, z⟩ = cb is ⟨a, z⟩ = b, its multiplier s/c. Tolerance: 16 eps, a few roundings of sums of three."""
+    v = torch.tensor([0.2, 0.3, -0.1], dtype=dtype)
+    phi, eps = bln.legendre.get(key), torch.finfo(dtype).eps
+    plain, scaled = (
+        bln.solve_prox(phi, bln.regularizers.AffineSet([c, 2.0 * c, -0.5 * c], 0.6 * c), v, "multiplier")
+        for c in (1.0, scale)
+    )
+    torch.testing.assert_close(scaled.z, plain.z, rtol=16 * eps, atol=16 * eps)
+    (s,), (t,) = plain.multipliers.values(), scaled.multipliers.values()
+    torch.testing.assert_close(t * scale, s, rtol=16 * eps, atol=0.0)

@@ -109,11 +109,14 @@ class AffineSet(Regularizer):
 
     def equations(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """(A, b) as ``like``, each equation divided by 2^k ≈ max |a_i|: the same set, and ‖a‖² in range."""
-        a = self._rows(self.a if isinstance(self.a, Tensor) else like.double())
-        largest = a.detach().abs().amax(-1)
-        unit = torch.where(largest > 0, largest.log2().floor().exp2(), 1.0)
+        a, unit = self._rows(self.a if isinstance(self.a, Tensor) else like.double()), self.units(like)
         b = self.b if isinstance(self.b, Tensor) else torch.tensor(self.b, dtype=torch.float64, device=a.device)
         return (a / unit.unsqueeze(-1)).to(like.dtype), (b / unit).to(like.dtype)
+
+    def units(self, like: Tensor) -> Tensor:
+        """The power of two by which each equation is divided."""
+        largest = self._rows(self.a if isinstance(self.a, Tensor) else like.double()).detach().abs().amax(-1)
+        return torch.where(largest > 0, largest.log2().floor().exp2(), largest.new_ones(()))
 
     def _fitting(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The equations for z; InputError where z has another width."""

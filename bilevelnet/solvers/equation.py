@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map
 from ..numerics.bracket import Evaluation
-from ..regularizers import AffineSet, Box, CappedSimplex, Nonneg
+from ..regularizers import Box, CappedSimplex, Nonneg
 from ..regularizers.calculus import Scaled
 from ..solution import INFEASIBLE, INVALID, UNBOUNDED
 
@@ -146,18 +146,17 @@ class Linear(Equation):
 
     def __init__(self, term: Any):
         super().__init__(term)
-        if isinstance(self.constraint, AffineSet) and self._row(torch.empty(0, dtype=torch.float64)) is None:
+        if len(self.constraint._rows(torch.empty(0, dtype=torch.float64))) != 1:
             raise InputError(f"{self.constraint.label} with a matrix has one multiplier a row, and not one")
 
-    def _row(self, v: Tensor) -> Tensor | None:
-        rows = self.constraint._rows(v)
-        return rows[0] if rows.shape[0] == 1 else None
-
     def coefficients(self, v: Tensor) -> Any:
-        return self._row(v)
+        return self.constraint.equations(v)[0][0]
+
+    def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
+        return x / self.constraint.units(v).to(x.dtype)  # of ⟨a, z⟩ = b as it was given
 
     def target(self, v: Tensor) -> Tensor:
-        return torch.as_tensor(self.constraint.b, dtype=v.dtype, device=v.device)
+        return self.constraint.equations(v)[1]
 
     def normal(self, z: Tensor, v: Tensor) -> Any:
         return self.coefficients(v)
@@ -196,6 +195,9 @@ class SimplexEquation(Linear):
 
     def coefficients(self, v: Tensor) -> Any:
         return 1.0
+
+    def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
+        return x
 
     def target(self, v: Tensor) -> Tensor:
         return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
