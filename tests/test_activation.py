@@ -319,12 +319,23 @@ def test_misuse() -> None:
         (lambda v: v.float(), "float32"),
         (lambda v: v / (1 + v @ v).sqrt(), "not in the catalogue"),
         (torch.sigmoid_, "in place"),
+        (lambda v: v * 0 + 1.0, "is the constant 1"),
     ]
     for activation, message in wrong:
         with pytest.raises(bln.InputError, match=message):
             bln.from_activation(activation)
     with pytest.raises(bln.InputError, match="unknown split"):
         bln.from_activation(nn.ReLU(), "primal")
+
+
+@pytest.mark.parametrize("split", ["bregman", "euclidean"])
+@pytest.mark.parametrize("module", [nn.Dropout(0.5), nn.RReLU(), nn.Sequential(nn.Dropout(0.3), nn.Tanh())])
+def test_modules_count_in_eval_mode(module: nn.Module, split: str) -> None:
+    module.train()
+    phi, g = bln.from_activation(module, split)
+    assert module.training
+    got = bln.bregman_prox(phi, g, V)
+    assert torch.allclose(got, copy.deepcopy(module).eval()(V), atol=1e-12)
 
 
 def test_modules_that_work_in_place() -> None:

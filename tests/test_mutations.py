@@ -230,6 +230,11 @@ def test_random_right_layers_are_accepted() -> None:
     assert accepted(range(20)) >= 16
 
 
+def test_an_elu_near_the_end_of_its_domain_is_accepted() -> None:
+    """α = 0.4, z⁻ within 4e-8 of −α: 1 + z⁻/α holds 9 digits, (α + z⁻)/α all."""
+    assert accepted(range(1237, 1238)) == 1
+
+
 @pytest.mark.heavy
 def test_two_hundred_random_right_layers_are_accepted() -> None:
     assert accepted(range(1000, 1240)) >= 200

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import bilevelnet as bln
-from bilevelnet.certificates import atlas
+from bilevelnet.certificates import atlas, compare
 from bilevelnet.certificates.independent import Inclusion
 from bilevelnet.certificates.theorem import row_of
 from bilevelnet.cli import app
@@ -210,6 +210,62 @@ def test_other_blocks_are_refused(block: type[PreNorm]) -> None:
     assert "block: x + A(norm(x)), A sees x through its norms alone" in {r.compared for r in certificate.failures}
 
 
+class Clamped(PreNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(-3, 3) + self.mlp(self.norm(x))
+
+
+@pytest.mark.parametrize("samples", [2, 6, 8])
+def test_a_clamped_stream_is_refused(samples: int) -> None:
+    torch.manual_seed(0)
+    certificate = bln.verify(Clamped(nn.RMSNorm(6)), samples=samples)
+    assert "block: x + A(norm(x)), A sees x through its norms alone" in {r.compared for r in certificate.failures}
+
+
+def kinked(neural: Any = None) -> Any:
+    """z⁺ = z⁻ + relu(z⁻), its kinks at two of the entries given and near a third."""
+    layer = bln.BilevelLayer(bln.couplings.Affine(nn.ReLU()), bln.divergences.Bregman(bln.legendre.Energy()))
+    x = torch.tensor([[0.0, 0.7, -0.3], [1.2, 0.0, 1e-11]], dtype=torch.float64)
+    return bln.verify(layer, neural, samples=x)
+
+
+def test_points_at_a_kink_are_left_out_and_counted() -> None:
+    certificate = kinked()
+    assert certificate.passed, certificate
+    (row,) = [r for r in certificate.rows if r.compared == "gradient in z⁻"]
+    assert row.left_out == 3
+    assert "3 points left out" in certificate.table()
+    assert all(cell_len(line) <= 80 for line in certificate.table().splitlines())
+    assert json.loads(certificate.to_json())["rows"][1]["left_out"] == 3
+
+
+@pytest.mark.parametrize(
+    "neural",
+    [
+        lambda z: z + z.detach().relu(),
+        lambda z: z.detach() + z.relu(),
+        lambda z: z + z.relu() + 1e-6 * (z - z.detach()),
+    ],
+    ids=["branch detached", "stream detached", "a slope 1e-6 off"],
+)
+def test_wrong_gradients_beside_kinks_are_refused(neural: Any) -> None:
+    assert {row.compared for row in kinked(neural).failures} == {"neural form: gradient in z⁻"}
+
+
+@pytest.mark.parametrize("jump", [1e-8, 1e-3, 1e-2, 0.1, 1.0])
+@pytest.mark.parametrize("order", [1, 2])
+def test_differences_across_a_kink_bound_their_error(jump: float, order: int) -> None:
+    """A jump of z' or z'' anywhere on the stencil: left out, or |fine − z'(0)| ≤ gap."""
+    p = torch.linspace(-2.5, 2.5, 1001, dtype=torch.float64)
+    z = lambda t: jump * (compare.STEP * (t - p)).clamp(min=0) ** order / order  # noqa: E731
+    slope = compare.Slope.of(None, p, torch.stack([z(t) for t in compare.STEPS]), z(0.0))
+    truth = jump * (-compare.STEP * p).clamp(min=0) ** (order - 1) * (p < 0)
+    off = torch.where(slope.smooth & (p != 0), (slope.fine - truth).abs(), 0.0)
+    assert bool((off <= slope.gap * (1 + 1e-9) + 1e-15).all())
+    assert bool(slope.smooth[p.abs() > 2].all())
+    assert bool((~slope.smooth[p.abs() < 1.9]).any()) == (jump > (1e-6 if order == 1 else 0.05))
+
+
 def test_a_norm_that_is_none_is_refused() -> None:
     torch.manual_seed(0)
     assert not bln.verify(PreNorm(RMSNorm(6, off=1e-6)), samples=8).passed
@@ -366,3 +422,12 @@ def test_new_files_pass_their_test(kind: str, chosen: str, folder: Path) -> None
 def test_bad_names_write_nothing(name: str, folder: Path) -> None:
     assert run("new", "divergence", name).exit_code == 2
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["divergence", "regularizer"])
+def test_new_and_check_print_80_columns(kind: str, folder: Path) -> None:
+    result = run("new", kind, "my_potential_x")
+    lines = result.output.splitlines()
+    target = "bilevelnet.legendre:Elu" if kind == "divergence" else "bilevelnet.regularizers:L1"
+    assert all(cell_len(line) <= 80 for line in [*lines, *run("check", target).output.splitlines()])
+    assert lines[-1] == "next: python -m pytest test_my_potential_x.py"

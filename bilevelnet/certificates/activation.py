@@ -28,7 +28,8 @@ def from_activation(activation: Activation, split: str = "bregman") -> Pair:
     kink of g, an end at which ρ stays a constraint. ``split="euclidean"``: φ = ½‖·‖², for a 1-Lipschitz ρ. Modules of
     torch.nn whose φ is known give pieces of the catalogue, Softmax, RMSNorm and LayerNorm (without gain) too; every
     other callable an ``ActivationPotential``, which the solvers know by its value and not by ρ. Parameters count as
-    they are now; an RMSNorm without ε has that of the default dtype.
+    they are now, in a copy in eval mode: Dropout is the identity, RReLU has its mean slope, whatever the mode of the
+    module that is given. An RMSNorm without ε has that of the default dtype.
 
     Raises NotProximal, an InputError with two points and their values, for a ρ that decreases or jumps, of slope
     above 1 in the Euclidean split, or on vectors, with a Jacobian that is not symmetric positive semidefinite. What

@@ -52,6 +52,11 @@ def profile(rho: Activation, name: str, nonexpansive: bool = False) -> Profile:
     """
     v, a = _sampled(rho, name)
     _check_monotone(v, a, name)
+    if bool((a == a[0]).all()):
+        raise InputError(
+            f"{name} is the constant {float(a[0]):g}: φ + g would be finite at that one point alone, and a Legendre φ "
+            f"has an open domain"
+        )
     _check_continuous(rho, v, a, name)
     if nonexpansive:
         _check_nonexpansive(v, a, name)

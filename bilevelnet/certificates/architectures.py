@@ -201,9 +201,9 @@ def _size(stream: Tensor) -> Tensor:
 
 
 def _streams(width: int, samples: int | Tensor, generator: torch.Generator) -> Tensor:
-    """Streams of several sizes: small ones are where ε counts."""
+    """Streams of several sizes, at least the first two: beyond 30 a clamp shows, small ones are where ε counts."""
     if isinstance(samples, Tensor):
         return samples.detach().double()
     x = torch.randn(max(2, samples // 4), TOKENS, width, generator=generator, dtype=torch.float64)
-    sizes = torch.tensor([1.0, 0.01, 30.0, 0.2], dtype=torch.float64)
+    sizes = torch.tensor([1.0, 30.0, 0.01, 0.2], dtype=torch.float64)
     return x * sizes[torch.arange(len(x)) % len(sizes)].reshape(-1, 1, 1)

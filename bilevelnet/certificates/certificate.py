@@ -27,6 +27,7 @@ class Row:
     where: str
     reason: str
     points: int = 0
+    left_out: int = 0  # points with a kink within reach, where no derivative is compared
 
     @classmethod
     def of(cls, compared: str, error: Tensor, tolerance: Tensor | float, at: dict[str, Tensor], reason: str) -> Row:
@@ -59,7 +60,8 @@ class Row:
     def worse(self, other: Row) -> Row:
         """The one that is nearer to failing, for the points of both."""
         both = sorted((self, other), key=lambda row: (row.passed, -_part(row)))
-        return replace(both[0], points=self.points + other.points)
+        counts = self.points + other.points, self.left_out + other.left_out
+        return replace(both[0], points=counts[0], left_out=counts[1])
 
 
 @dataclass
@@ -101,6 +103,8 @@ class Certificate:
             figures = f"{row.error:9.1e} ≤ {row.tolerance:7.1e} {row.points:6d} points" if row.points else ""
             lines.append(f"  {name[0]:{width}} {row.verdict}  {figures}".rstrip())
             lines += [f"    {rest}" for rest in name[1:]]
+            if row.left_out:
+                lines.append(f"    {row.left_out} points left out: a kink, or no value, within reach")
         for row in self.failures:
             lines += wrapped(f"counterexample to '{row.compared}': {row.where}")
             lines += wrapped(f"error {row.error:.3e}, tolerance {row.tolerance:.3e} ({row.reason})", "  ")

@@ -13,10 +13,10 @@ from .certificate import Row
 
 SHIFT = 1e-12  # of v: what the arithmetic of v, of φ' and of a search may lose, 4500 eps of double precision
 STEP = 1e-4  # of central differences of fourth order: their own error is 1e-16, that of rounding 1e-12
-SMOOTH = 1e-6  # difference of the second and the fourth order beyond which a kink is within reach
+SMOOTH = 1e-6  # of the slope: how far differences may disagree, beyond which a kink is within reach
 STEPS = (2.0, 1.0, -1.0, -2.0)
 VALUE_REASON = "1e-12 of v, carried through the independent solution, and 1e-12 of z"
-GRADIENT_REASON = "1e-7, what two orders of differences differ by, and rounding over the step 1e-4"
+GRADIENT_REASON = "1e-7, what differences of two orders and of the two sides differ by, rounding over the step 1e-4"
 
 Map = Callable[[Tensor], Tensor]
 
@@ -42,7 +42,12 @@ class Solution:
 
 @dataclass
 class Slope:
-    """The derivative of z along a direction of the input (name None) or of a weight, where differences agree."""
+    """The derivative of z along a direction of the input (name None) or of a weight, where differences agree.
+
+    With h the step and z a kink J max(t − p, 0) or one of z', K max(t − p, 0)²/2, anywhere: ``fine`` is off by at most
+    ``gap`` = 2 |fine − coarse| + ½ |right − left|, the second order central and one-sided. At p = 0 the first part
+    alone is blind to J, and Kh/12 for an error of Kh/6. For a smooth z the parts are h² z‴/3 and h³ z⁗/4.
+    """
 
     name: str | None
     direction: Tensor
@@ -51,13 +56,16 @@ class Slope:
     smooth: Tensor
 
     @classmethod
-    def of(cls, name: str | None, direction: Tensor, points: Tensor) -> Slope:
-        """From z at ``STEPS`` along the direction."""
+    def of(cls, name: str | None, direction: Tensor, points: Tensor, z: Tensor) -> Slope:
+        """From the points at ``STEPS`` along the direction, and z between them."""
         far, near, below, beneath = points
         coarse = (near - below) / (2 * STEP)
         fine = (8 * (near - below) - (far - beneath)) / (12 * STEP)
-        gap = (fine - coarse).abs()
-        smooth = (gap <= SMOOTH * (1 + fine.abs())) & fine.isfinite()
+        orders = (fine - coarse).abs()
+        # The difference of (4 near − far − 3 z)/2h and (3 z − 4 below + beneath)/2h.
+        sides = (4 * ((near - z) + (below - z)) - ((far - z) + (beneath - z))).abs() / (2 * STEP)
+        gap = 2 * orders + sides / 2
+        smooth = (torch.maximum(orders, sides) <= SMOOTH * (1 + fine.abs())) & fine.isfinite()
         return cls(name, direction, torch.where(smooth, fine, 0.0), torch.where(smooth, gap, 0.0), smooth)
 
 
@@ -91,12 +99,12 @@ def truth(
     found = solution.solve(torch.cat(prepared), shift)
     found = found.reshape(len(prepared), -1, *found.shape[1:])
     z, spread = found[0], (found[1] - found[2]).abs().nan_to_num(0.0)
-    slopes = [Slope.of(None, move / STEP, found[3:7])]
+    slopes = [Slope.of(None, move / STEP, found[3:7], z)]
     for k, name in enumerate(outer):
-        slopes.append(Slope.of(name, directions[name], found[7 + 4 * k : 11 + 4 * k]))
+        slopes.append(Slope.of(name, directions[name], found[7 + 4 * k : 11 + 4 * k], z))
     for name in (n for n in weights if n not in outer):
         points = torch.stack(_along(weights[name], directions[name], lambda: solution(x)))
-        slopes.append(Slope.of(name, directions[name], points))
+        slopes.append(Slope.of(name, directions[name], points, z))
     return Truth(x, z, spread + SHIFT * (1 + z.abs().nan_to_num(0.0)), slopes)
 
 
@@ -143,7 +151,8 @@ def _gradient(
     else:
         got, want, slack = got.sum(), want.sum(), slack.sum()
     row = Row.of(name, (got - want).abs(), slack, {**at, "found": got, "by differences": want}, GRADIENT_REASON)
-    return replace(row, points=int(slope.smooth.sum()))
+    count = int(slope.smooth.sum())
+    return replace(row, points=count, left_out=slope.smooth.numel() - count)
 
 
 def _along(weight: Tensor, direction: Tensor, point: Callable[[], Tensor]) -> list[Tensor]:

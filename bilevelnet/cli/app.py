@@ -129,7 +129,7 @@ def _write(kind: str, name: str, folder: Path) -> None:
     from .new import write
 
     module, test = write(kind, name, folder)
-    typer.echo(f"wrote {module} and {test}; next: python -m pytest {test}")
+    typer.echo(f"wrote {module}\nwrote {test}\nnext: python -m pytest {test}")
 
 
 def _understood(call: Any, *args: Any) -> Any:

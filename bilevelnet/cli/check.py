@@ -16,7 +16,7 @@ from ..legendre import Legendre
 from ..regularizers import Regularizer
 from .named import named
 
-NAME = 36  # columns of the name of a law
+NAME = 35  # columns of the name of a law
 KINDS = "a Legendre function, a regularizer, a Bregman divergence, a pair (φ, g) or a BilevelLayer"
 
 

@@ -32,13 +32,16 @@ class Elu(Separable):
         return Interval(-self.alpha, torch.inf)
 
     def value(self, z: Tensor) -> Tensor:
-        t = _negative(z) / self.alpha
+        t, rest = self._parts(z)
         near = torch.where(t < -0.5, -0.5, t)  # there the two logarithms meet at the end of the domain, infinite
-        below = torch.where(t < -0.5, -torch.special.entr(1 + t) - t, near * near.log1p() + log1p_minus(near))
+        below = torch.where(t < -0.5, -torch.special.entr(rest) - t, near * near.log1p() + log1p_minus(near))
         return torch.where(z > 0, z**2 / 2, self.alpha * below)
 
     def grad(self, z: Tensor) -> Tensor:
-        return torch.where(z > 0, z, (_negative(z) / self.alpha).log1p())
+        t, rest = self._parts(z)
+        far = t < -0.5
+        below = torch.where(far, torch.where(far, rest, 0.5).log(), torch.where(far, -0.5, t).log1p())
+        return torch.where(z > 0, z, below)
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         if isinstance(self.alpha, float):
@@ -56,6 +59,11 @@ class Elu(Separable):
         if isinstance(self.alpha, Tensor):
             return (1 / self.alpha).clamp(max=1)
         return min(1.0, 1 / self.alpha)
+
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """t = min(z, 0)/α and 1 + t = (α + min(z, 0))/α, exact where 1 + z/α loses digits of z."""
+        z = _negative(z)
+        return z / self.alpha, (self.alpha + z) / self.alpha
 
 
 def _negative(x: Tensor) -> Tensor:
