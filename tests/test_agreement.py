@@ -15,7 +15,8 @@ from catalog import LEGENDRE, REGULARIZERS, cases
 import bilevelnet as bln
 
 F64 = torch.float64
-V = torch.tensor([[-1.3, 0.4, 2.1], [0.7, -0.2, -2.5]], dtype=F64)
+WIDE = torch.tensor([[-1.3, 0.4, 2.1, -0.6, 1.2, 0.3], [0.73, -0.2, -2.5, 1.6, -0.9, 0.1]], dtype=F64)
+V = WIDE[:, :3]
 K = torch.tensor([[1.0, -1.0, 0.5], [0.3, 0.8, -0.4]], dtype=F64)
 Q = torch.tensor([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]], dtype=F64)
 OWN = tuple(n for n in bln.solvers.registry if n != "conic")
@@ -55,10 +56,10 @@ def takers(phi: Any, g: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def solved(phi: Any, g: Any, name: str) -> tuple[Any, torch.Tensor]:
-    v = V.clone().requires_grad_()
+    v = WIDE[:, : phi.width or g.width or 3].clone().requires_grad_()
     found = bln.solve_prox(phi, g, v, name, on_failure="ignore")
     good = found.converged.reshape(-1, 1) if found.converged.ndim == 1 else found.converged
-    (slope,) = torch.autograd.grad((torch.where(good, found.z, 0.0) * V.cos()).sum(), v)
+    (slope,) = torch.autograd.grad((torch.where(good, found.z, 0.0) * v.detach().cos()).sum(), v)
     return found, slope
 
 
@@ -70,7 +71,7 @@ def agree(phi: Any, g: Any) -> None:
         n = min(first.converged.ndim, second.converged.ndim)
         both = [s.converged if s.converged.ndim == n else s.converged.all(-1) for s in (first, second)]
         assert torch.equal(*both), (a, b)
-        good = both[0].reshape(*both[0].shape, *[1] * (2 - n)).expand_as(V)
+        good = both[0].reshape(*both[0].shape, *[1] * (2 - n)).expand_as(first.z)
         assert torch.allclose(first.z[good], second.z[good], rtol=1e-8, atol=1e-8), (a, b)
         assert torch.allclose(da[good], db[good], rtol=1e-6, atol=1e-6), (a, b)
 

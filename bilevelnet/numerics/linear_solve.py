@@ -6,7 +6,8 @@ M⁻¹ is linear: forward mode is M⁻¹ again, reverse mode M⁻ᵀ, which has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,12 @@ from torch import Tensor
 from .search import search
 
 
-class Inverse(NamedTuple):
-    """Handles of M⁻¹ and M⁻ᵀ; ``owner`` is what keeps their families alive until a backward."""
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """Handles of M⁻¹ and M⁻ᵀ; ``owner`` is what keeps their families alive until a backward.
+
+    One leaf to every transform: of a tuple the rule of vmap counts the entries, and jvp has one tangent for it.
+    """
 
     handle: int
     transposed: int

@@ -88,6 +88,8 @@ class SplittingMap(Map):
         self.phi, self.g, self.solver = phi, g, solver
         self.terms = list(g.terms())
         self.split = Split(phi, *self.terms)
+        if not self.split.outer:
+            raise InputError(f"{g.label} with {phi.label} has no multipliers to search for")
         self._family: Family | None = None
 
     def __getstate__(self) -> dict[str, Any]:
