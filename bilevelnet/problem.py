@@ -34,7 +34,10 @@ class Prox:
     def objective(self, z: Tensor, v: Tensor) -> Tensor:
         """φ(z) + g(z) − ⟨z, v⟩, per entry for a separable problem, else per event."""
         parts = [(self.phi.value(z), self.phi.event_ndim), (self.g.value(z), self.g.event_ndim), (-z * v, 0)]
-        return sum(p.sum(self.dims) if n == 0 and self.dims else p for p, n in parts)  # type: ignore[return-value]
+        n = self.event_ndim  # a piece of smaller events, as a g of vectors under a φ of matrices, adds over them
+        return sum(  # type: ignore[return-value]
+            p if k == n else p.sum(tuple(range(k - n, 0)) if k else self.dims) for p, k in parts
+        )
 
     def residual(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """dist(v, ∂(φ + g)(z)) with u = ∇φ(z), of the shape of z with the event dimensions kept as 1."""
@@ -45,6 +48,8 @@ class Prox:
         distance = g.distance(z, torch.where(v == -torch.inf, v, v - u))  # a masked entry may have u = −∞ too
         if self.g.event_ndim == 0:
             return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance
+        if smaller := self.event_ndim - self.g.event_ndim:  # one distance a row of a matrix
+            distance = torch.linalg.vector_norm(distance, dim=tuple(range(-smaller, 0)))
         for d in sorted(self.dims, reverse=True):
             distance = distance.unsqueeze(d)
         return distance

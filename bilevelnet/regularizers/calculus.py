@@ -256,6 +256,10 @@ class Scaled(Regularizer):
         if getattr(c, "ndim", 0) and not self.event_ndim:  # one weight an entry
             parts = [as_pair(self.inner.expression(z[i])) for i in range(z.shape[-1])]
             return sum(c[i] * e for i, (e, _) in enumerate(parts)), [k for _, more in parts for k in more]
+        domain = self.domain
+        if self._vanishes and isinstance(domain, Interval) and domain.constant:  # 0 · ∞ is NaN at an end of dom g
+            lo, hi = float(domain.lo), float(domain.hi)
+            return 0.0, [z >= lo] * (lo > -math.inf) + [z <= hi] * (hi < math.inf)
         e, constraints = as_pair(self.inner.expression(z))
         return (e if self.indicator else c * e), constraints
 
