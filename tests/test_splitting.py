@@ -31,7 +31,7 @@ def composite() -> Any:
 
 # Problems that another solver takes too.
 SHARED = {
-    "energy-l1": (L.Energy, lambda: R.L1(0.3)),
+    "energy-l1+l2_norm": (L.Energy, lambda: R.L1(0.3) + R.L2Norm(0.2)),
     "energy-tv1d": (L.Energy, lambda: R.TV1d(0.5)),
     "energy-simplex": (L.Energy, R.Simplex),
     "energy-l2_ball": (L.Energy, R.L2Ball),
@@ -44,7 +44,7 @@ SHARED = {
     "fermi_dirac-capped": (L.FermiDirac, lambda: R.CappedSimplex(radius=2.0, cap=0.6)),
     "tanh-l1_ball": (L.Tanh, lambda: R.L1Ball(1.5)),
     "softplus-linf": (L.Softplus, lambda: R.LinfNorm(0.6)),
-    "hellinger-huber": (L.Hellinger, lambda: R.Huber(0.7, 0.3)),
+    "hellinger-huber+l2_norm": (L.Hellinger, lambda: R.Huber(0.7, 0.3) + R.L2Norm(0.2)),
     "ball_hellinger-l1": (L.BallHellinger, lambda: R.L1(0.3)),
 }
 # Problems that only it takes.
@@ -266,6 +266,8 @@ def test_refusals() -> None:
         bln.solvers.bind(L.Energy(), NoProx() + R.L2Ball(1.0), "splitting")
     with pytest.raises(bln.InputError, match="not finite everywhere"):
         bln.solvers.bind(L.Burg(), R.L1(0.3).precompose(K), "splitting")
+    with pytest.raises(bln.InputError, match="nothing in l1 couples the entries"):
+        bln.solvers.bind(L.Energy(), R.L1(0.3), "splitting")
     with pytest.raises(bln.InputError, match="max_iter"):
         Splitting(max_iter=0)
 

@@ -87,6 +87,8 @@ class SplittingMap(Map):
     def __init__(self, phi: Legendre, g: Regularizer, solver: Splitting):
         self.phi, self.g, self.solver = phi, g, solver
         self.terms = list(g.terms())
+        if not (phi.event_ndim or g.event_ndim):
+            raise InputError(f"nothing in {g.label} couples the entries of z: the scalar solver takes them one by one")
         self.split = Split(phi, *self.terms)
         if not self.split.outer:
             raise InputError(f"{g.label} with {phi.label} has no multipliers to search for")
