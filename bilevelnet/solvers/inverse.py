@@ -250,10 +250,10 @@ def _derivatives(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[T
 def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:
     # ∇φ*(u) must stay where every term is finite; where φ is not steep a term may be, and only z then tells how far.
     inside = all(t.domain == Interval() or (t.domain == phi.domain and phi.steep) for t in terms)
-    return phi.explicit and phi.dual_domain == Interval() and inside and not _flat(phi)
+    return phi.explicit and phi.dual_domain == Interval() and inside and not flat(phi)
 
 
-def _flat(phi: Legendre) -> bool:
+def flat(phi: Legendre) -> bool:
     """Whether φ''(0) = 0, as of a high power: beside 0 the dual point is smaller than any step that finds z."""
     if not phi.constant or not phi.domain.holds(0.0, 0.0):
         return False

@@ -21,6 +21,7 @@ from ..values import tracked
 from .base import Solver
 from .certificate import Certificate, Term
 from .dual_problem import Dual, Split, scaled_rows, vectors
+from .inverse import flat
 from .twin import Twin, kept_handle, tensors_of
 
 
@@ -89,6 +90,8 @@ class SplittingMap(Map):
         self.terms = list(g.terms())
         if not (phi.event_ndim or g.event_ndim):
             raise InputError(f"nothing in {g.label} couples the entries of z: the scalar solver takes them one by one")
+        if not phi.event_ndim and flat(phi):
+            raise InputError(f"φ''(0) = 0 of {phi.label}: the dual has no curvature bound, on which its steps depend")
         self.split = Split(phi, *self.terms)
         if not self.split.outer:
             raise InputError(f"{g.label} with {phi.label} has no multipliers to search for")
