@@ -97,7 +97,7 @@ def _subgradient(g: Regularizer, event: Event, draw: Draw) -> Finding:
             size = gz.abs() + gy.abs() + gain.abs() + event.norm(z_) + event.norm(p_) * event.norm(y)
             size = size + event.norm(v_) * event.norm(y - z_) / step
             errors.append((gz + gain - gy).clamp(min=0))
-            tolerances.append(ROUNDING * size)
+            tolerances.append(ROUNDING * size + torch.finfo(z.dtype).tiny)  # what underflows has no relative precision
             vs.append(v_.expand_as(y))
             ws.append(y)
     return Finding(torch.cat(errors), torch.cat(tolerances), {"v": torch.cat(vs), "w": torch.cat(ws)})
