@@ -11,7 +11,6 @@ from ..domains import Interval
 from ..legendre import Legendre
 from ..prox import Bound, solve_prox
 from ..regularizers import Regularizer
-from ..solvers.charts import chart
 from ..values import at_least_float32
 from .calculus import EPS, STEPS, Function, bisect, difference_step, jacobian, slope
 from .points import MAGNITUDES, Draw, event_of, inside_jump, kinks, representable
@@ -87,9 +86,6 @@ class Pair:
         if event.ndim:
             x = torch.cat([s * draw.normal(6, *event.shape, salt=2) for s in (0.3, 1.0, 3.0, 10.0)])
             x = torch.cat([event.project(x), torch.zeros_like(x[:1])])
-            if self.phi.event_ndim == 0 and self.phi.dual_domain != Interval():
-                # All entries in the range of ∇φ: else a vector of several rarely has a solution.
-                x = torch.cat([x, self.phi.grad(chart(self.phi.domain, x.clamp(-3, 3))[0])])
             if self.event.symmetric:
                 eye = torch.eye(event.shape[0], dtype=x.dtype, device=x.device)
                 x = torch.cat([x, -(x[:8] @ x[:8].mT) - 0.1 * eye])
