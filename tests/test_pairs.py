@@ -31,6 +31,10 @@ def test_laws_at_drawn_weights(pair: tuple[Any, Any]) -> None:
         Bound(*pair, "closed_form", "nan")  # refuses widths that differ too
     except bln.InputError:
         assume(False)
+    # A vector of several entries has no solution within the range of floats: ρ(u) = ((α − 1) u)^{1/(α − 1)} with an
+    # exponent below −10, or one entry of v outside the range of ∇φ at every point that the laws draw.
+    coupled = pair[1].event_ndim == 1 and pair[0].event_ndim == 0
+    assume(not (coupled and pair[0].dual_domain != bln.domains.Interval()))
     check_closed_form(*pair, thorough=False)
 
 
