@@ -1,4 +1,4 @@
-"""The search for a dual point as one operator, opaque to every torch transform (see search.py, which is its model).
+"""The search for a dual point as one operator (see operator.py).
 
 Derivatives are attached outside, by Newton steps with the inverse Jacobian that the operator hands over.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .search import _KEYS, _families
+from .operator import define
 
 
 class Sizes(NamedTuple):
@@ -40,46 +40,26 @@ def dual_search(
 ) -> DualPoint:
     """The DualPoint at v, of shape (…, event); ``start`` is y to begin with.
 
-    ``handle``: of a family in the register of search.py, with ``search(v, start, tensors, sizes, max_iter, tol)``.
+    The family of ``handle`` has ``search(v, start, tensors, sizes, max_iter, tol)``.
     """
     fixed, start = [t.detach() for t in tensors], None if start is None else start.detach()
     return DualPoint(*torch.ops.bilevelnet.dual_search(v.detach(), start, fixed, handle, *sizes, max_iter, tol))
 
 
-def _search(
-    v: Tensor,
-    start: Tensor | None,
-    tensors: list[Tensor],
-    handle: int,
-    event_ndim: int,
-    width: int,
-    terms: int,
-    inverse: bool,
-    max_iter: int,
-    tol: float,
-) -> tuple[Tensor, ...]:
-    sizes = Sizes(event_ndim, width, terms, inverse)
+def _search(family: Any, v: Tensor, start: Tensor | None, tensors: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+    *sizes, max_iter, tol = rest
     if not v.numel():
-        return _fake(v, start, tensors, handle, *sizes)
-    guard = torch._C._ForceDispatchKeyGuard(*_KEYS)
-    with guard, torch.inference_mode(False), torch.no_grad():
-        # A clone of an inference tensor is an ordinary one.
-        tensors = [t.clone() if t.is_inference() else t for t in tensors]
-        v, start = (t.clone() if t is not None and t.is_inference() else t for t in (v, start))  # type: ignore[assignment]
-        return tuple(t.contiguous() for t in _families[handle].search(v, start, tensors, sizes, max_iter, tol))
+        return _empty(v, Sizes(*sizes))
+    return tuple(t.contiguous() for t in family.search(v, start, tensors, Sizes(*sizes), max_iter, tol))
 
 
-def _fake(
-    v: Tensor,
-    start: Tensor | None,
-    tensors: list[Tensor],
-    handle: int,
-    event_ndim: int,
-    width: int,
-    terms: int,
-    inverse: bool,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
+def _fake(v: Tensor, start: Tensor | None, tensors: list[Tensor], handle: int, *rest: Any) -> tuple[Tensor, ...]:
+    *sizes, _, _ = rest
+    return _empty(v, Sizes(*sizes))
+
+
+def _empty(v: Tensor, sizes: Sizes) -> tuple[Tensor, ...]:
+    event_ndim, width, terms, inverse = sizes
     batch = v.shape[: v.ndim - event_ndim]
     square = (width, width) if inverse else (0, 0)
     return (
@@ -91,28 +71,23 @@ def _fake(
     )
 
 
-def _vmap(info: Any, axes: Any, v: Any, start: Any, tensors: Any, *rest: Any) -> Any:
-    v, start = (
-        None if t is None else t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
-        for t, d in ((v, axes[0]), (start, axes[1]))
-    )
-    if all(d is None for d in axes[2]):
+def _vmap(size: int, dims: Any, v: Any, start: Any, tensors: Any, *rest: Any) -> Any:
+    if all(d is None for d in dims):
         return torch.ops.bilevelnet.dual_search(v, start, tensors, *rest), (0, 0, 0, 0, None)
     # Tensors of pieces mean one thing only with the shapes that they have: sample by sample.
     runs = []
-    for i in range(info.batch_size):
-        own = [t if d is None else t.select(d, i) for t, d in zip(tensors, axes[2], strict=True)]
+    for i in range(size):
+        own = [t if d is None else t.select(d, i) for t, d in zip(tensors, dims, strict=True)]
         runs.append(torch.ops.bilevelnet.dual_search(v[i], None if start is None else start[i], own, *rest))
     *stacked, iterations = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return (*stacked, iterations.amax()), (0, 0, 0, 0, None)
 
 
-_library = torch.library.Library("bilevelnet", "FRAGMENT")
-_library.define(
-    "dual_search(Tensor v, Tensor? start, Tensor[] tensors, int handle, SymInt event_ndim, SymInt width, SymInt terms,"
-    " bool inverse, int max_iter, float tol) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+define(
+    "dual_search",
+    "SymInt event_ndim, SymInt width, SymInt terms, bool inverse, int max_iter, float tol",
+    5,
+    _search,
+    _fake,
+    _vmap,
 )
-_library.impl("dual_search", _search, "CompositeExplicitAutograd")
-_library.impl("dual_search", torch.library.fallthrough_kernel, "Autograd")
-torch.library.register_fake("bilevelnet::dual_search", _fake, lib=_library)
-torch.library.register_vmap("bilevelnet::dual_search", _vmap, lib=_library)

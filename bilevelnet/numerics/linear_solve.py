@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .operator import LIBRARY
 from .search import search
 
 
@@ -79,8 +80,7 @@ def _backward(ctx: Any, cotangent: Tensor) -> Any:
     return moved, [None] * len(tensors), None, None
 
 
-_library = torch.library.Library("bilevelnet", "FRAGMENT")
-_library.define("linear_solve(Tensor b, Tensor[] tensors, int handle, int transposed) -> Tensor")
-_library.impl("linear_solve", _operator, "CompositeExplicitAutograd")
-torch.library.register_fake("bilevelnet::linear_solve", lambda b, *rest: torch.empty_like(b), lib=_library)
-torch.library.register_autograd("bilevelnet::linear_solve", _backward, setup_context=_context, lib=_library)
+LIBRARY.define("linear_solve(Tensor b, Tensor[] tensors, int handle, int transposed) -> Tensor")
+LIBRARY.impl("linear_solve", _operator, "CompositeExplicitAutograd")
+torch.library.register_fake("bilevelnet::linear_solve", lambda b, *rest: torch.empty_like(b), lib=LIBRARY)
+torch.library.register_autograd("bilevelnet::linear_solve", _backward, setup_context=_context, lib=LIBRARY)

@@ -1,15 +1,7 @@
-"""The root search as one operator, opaque to every torch transform.
-
-A Python loop with an early stop fails vmap and compile, so it runs inside a custom operator. Every tensor that the
-function depends on is an input of the operator, the function itself is found by a handle, and derivatives are
-attached outside (``attach``). Autograd falls through the operator instead of around it, and the default dispatch
-keys are put back inside, so that a function given by its value alone may be differentiated there.
-"""
+"""The root search as one operator (see operator.py)."""
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,39 +10,24 @@ from torch import Tensor
 
 from .bracket import FOUND, Found, Function, bracketed_root
 from .entrywise import entrywise, longer
-
-_families: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_handles = itertools.count()
-_KEYS = (torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set())
-
-
-def register(family: Any) -> int:
-    """A handle for ``family``, held weakly: it has ``function(w, tensors) -> f``, and where it is ``entrywise``, a root
-    an entry, ``start(w)`` too. A search of another kind is a method ``solve(w, start, tensors, batched, max_iter,
-    tol)``, which returns a ``Found``; ``batched`` marks the tensors that a vmap gave a dimension in front, as w.
-    """
-    handle = next(_handles)
-    _families[handle] = family
-    return handle
+from .operator import define
 
 
 def search(
     w: Tensor, start: Tensor | None, tensors: Sequence[Tensor], handle: int, max_iter: int, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, code, iterations) without derivatives: as many unknowns as ``start`` has entries, or w where it is None."""
+    """(x, code, iterations) without derivatives: as many unknowns as ``start`` has entries, or w where it is None.
+
+    The family of ``handle`` has ``function(w, tensors) -> f``, and where it is ``entrywise``, a root an entry,
+    ``start(w)`` too. A search of another kind is a method ``solve(w, start, tensors, batched, max_iter, tol)``, which
+    returns a ``Found``; ``batched`` marks the tensors that a vmap gave a dimension in front, as w.
+    """
     fixed, start = [t.detach() for t in tensors], None if start is None else start.detach()
-    return torch.ops.bilevelnet.search(w.detach(), start, fixed, [False] * len(fixed), handle, max_iter, tol)
+    return torch.ops.bilevelnet.search(w.detach(), start, fixed, handle, [False] * len(fixed), max_iter, tol)
 
 
-def _search(
-    w: Tensor, start: Tensor | None, tensors: list[Tensor], batched: list[bool], handle: int, max_iter: int, tol: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    guard = torch._C._ForceDispatchKeyGuard(*_KEYS)
-    with guard, torch.inference_mode(False), torch.no_grad():
-        # A clone of an inference tensor is an ordinary one.
-        tensors = [t.clone() if t.is_inference() else t for t in tensors]
-        w, start = (t.clone() if t is not None and t.is_inference() else t for t in (w, start))  # type: ignore[assignment]
-        found = _found(_families[handle], w, start, tensors, batched, max_iter, tol)
+def _search(family: Any, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    found = _found(family, *given)
     return found.x, found.code, torch.tensor(found.iterations)
 
 
@@ -96,16 +73,11 @@ def _fake(w: Tensor, start: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
     return torch.empty_like(like), torch.empty_like(like, dtype=torch.int8), torch.empty((), dtype=torch.int64)
 
 
-def _vmap(info: Any, axes: Any, w: Any, start: Any, tensors: Any, batched: Any, *rest: Any) -> Any:
-    n = info.batch_size
-    w, start = (
-        None if t is None else t.expand(n, *t.shape) if d is None else t.movedim(d, 0)
-        for t, d in ((w, axes[0]), (start, axes[1]))
-    )
-    fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, axes[2], strict=True)]
-    new = [d is not None for d in axes[2]]
+def _vmap(n: int, dims: Any, w: Any, start: Any, tensors: Any, handle: int, batched: Any, *rest: Any) -> Any:
+    fronts = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
+    new = [d is not None for d in dims]
     if not any(batched):
-        x, code, k = torch.ops.bilevelnet.search(w, start, fronts, new, *rest)
+        x, code, k = torch.ops.bilevelnet.search(w, start, fronts, handle, new, *rest)
         return (x, code, k), (0, 0, None)
     # A second batch dimension is folded into the first.
     m = w.shape[1]
@@ -118,16 +90,8 @@ def _vmap(info: Any, axes: Any, w: Any, start: Any, tensors: Any, batched: Any, 
         folded.append(t)
     flags = [a or b for a, b in zip(new, batched, strict=True)]
     start = None if start is None else start.flatten(0, 1)
-    x, code, k = torch.ops.bilevelnet.search(w.flatten(0, 1), start, folded, flags, *rest)
+    x, code, k = torch.ops.bilevelnet.search(w.flatten(0, 1), start, folded, handle, flags, *rest)
     return (x.unflatten(0, (n, m)), code.unflatten(0, (n, m)), k), (0, 0, None)
 
 
-_library = torch.library.Library("bilevelnet", "FRAGMENT")
-_library.define(
-    "search(Tensor w, Tensor? start, Tensor[] tensors, bool[] batched, int handle, int max_iter, float tol)"
-    " -> (Tensor, Tensor, Tensor)"
-)
-_library.impl("search", _search, "CompositeExplicitAutograd")
-_library.impl("search", torch.library.fallthrough_kernel, "Autograd")
-torch.library.register_fake("bilevelnet::search", _fake, lib=_library)
-torch.library.register_vmap("bilevelnet::search", _vmap, lib=_library)
+define("search", "bool[] batched, int max_iter, float tol", 3, _search, _fake, _vmap)

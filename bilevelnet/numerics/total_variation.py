@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .operator import in_front
+
 Scalar = float | Tensor
 
 
@@ -66,8 +68,7 @@ def _(v: Tensor, lam: Tensor) -> Tensor:
 
 @_jump_signs.register_vmap
 def _(info: Any, dims: tuple[int | None, int | None], v: Tensor, lam: Tensor) -> tuple[Tensor, int]:
-    size = info.batch_size
-    v, lam = (t.expand(size, *t.shape) if d is None else t.movedim(d, 0) for t, d in zip((v, lam), dims, strict=True))
+    v, lam = (in_front(t, d, info.batch_size) for t, d in zip((v, lam), dims, strict=True))
     return _jump_signs(v, lam), 0
 
 

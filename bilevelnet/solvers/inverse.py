@@ -18,7 +18,8 @@ from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.derivative import derivatives
 from ..numerics.entrywise import in_blocks
-from ..numerics.search import register, search
+from ..numerics.operator import register
+from ..numerics.search import search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import readable, tracked

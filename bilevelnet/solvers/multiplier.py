@@ -15,7 +15,8 @@ from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
 from ..numerics import attach, norm
 from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
-from ..numerics.search import register, search
+from ..numerics.operator import register
+from ..numerics.search import search
 from ..problem import Prox, anchor
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER

@@ -15,7 +15,8 @@ from ..maps import Map, Near, Outcome
 from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
-from ..numerics.search import register, search
+from ..numerics.operator import register
+from ..numerics.search import search
 from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, Zero
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked

@@ -13,7 +13,7 @@ from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
 from ..numerics.bracket import LIMIT, NONE
 from ..numerics.dual_search import DualPoint, Sizes, dual_search
-from ..numerics.search import register
+from ..numerics.operator import register
 from ..numerics.splitting import minimise
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, worst

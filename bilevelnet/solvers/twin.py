@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..numerics.search import register
+from ..numerics.operator import register
 
 
 def _places(pieces: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
