@@ -14,7 +14,7 @@ from .domains import Interval
 from .errors import InputError
 from .legendre import Legendre
 from .piece import Scalar
-from .regularizers import Box, Regularizer
+from .regularizers import Box, Regularizer, Zero
 from .values import at_least_float32
 
 
@@ -41,14 +41,15 @@ class Prox:
 
     def residual(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """dist(v, ∂(φ + g)(z)) with u = ∇φ(z), of the shape of z with the event dimensions kept as 1."""
-        g, domain = self.g, self.phi.domain
+        g: Regularizer = Zero() if self.g.vanishes else self.g
+        domain = self.phi.domain
         if not self.phi.steep and isinstance(domain, Interval):  # the ends of dom φ are constraints
             both = g + Box(domain.lo, domain.hi)
             g = both if both.proximable else g
         distance = g.distance(z, torch.where(v == -torch.inf, v, v - u))  # a masked entry may have u = −∞ too
-        if self.g.event_ndim == 0:
+        if g.event_ndim == 0:
             return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance
-        if smaller := self.event_ndim - self.g.event_ndim:  # one distance a row of a matrix
+        if smaller := self.event_ndim - g.event_ndim:  # one distance a row of a matrix
             distance = torch.linalg.vector_norm(distance, dim=tuple(range(-smaller, 0)))
         for d in sorted(self.dims, reverse=True):
             distance = distance.unsqueeze(d)

@@ -58,6 +58,10 @@ class Box(Piecewise):
     def domain(self) -> Interval:  # type: ignore[override]
         return Interval(self.lo, self.hi)
 
+    @property
+    def homogeneous(self) -> bool:  # type: ignore[override]
+        return all(not isinstance(t, Tensor) and t in (0, -math.inf, math.inf) for t in (self.lo, self.hi))
+
     def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
         return (self.lo, self.hi), (-math.inf, 0.0, math.inf)
 

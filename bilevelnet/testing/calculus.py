@@ -65,10 +65,12 @@ def difference_step(size: Tensor) -> Tensor:
 
 def central(y: Tensor, h: Tensor | float, norm: Function) -> tuple[Tensor, Tensor, Tensor]:
     """The derivative from the values at ``STEPS`` times h, where it is smooth (two steps and both sides agree), and by
-    how much the two steps differ."""
+    how much the two steps differ. The sides differ by h y'' and a jump of y': what does not fall with h is the jump."""
     coarse, fine = (y[4] - y[0]) / (2 * h), (y[3] - y[1]) / (h / 2)
-    size, bend, change = norm(fine), norm((y[4] - 2 * y[2] + y[0]) / h), norm(fine - coarse)
-    return fine, (bend <= 1e-2 * size + 1e-7) & (change <= 1e-5 * size + 1e-8), change
+    far, near = (y[4] - 2 * y[2] + y[0]) / h, (y[3] - 2 * y[2] + y[1]) / (h / 4)
+    size, change, jump = norm(fine), norm(fine - coarse), norm(4 * near - far) / 3
+    calm = (norm(far) <= 1e-2 * size + 1e-7) & (change <= 1e-5 * size + 1e-8)
+    return fine, calm & (jump <= 1e-6 * size + 1e-7), change
 
 
 def bisect(increasing: Function, lo: Tensor, hi: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from ..domains import Interval
 from ..legendre import Legendre
 from ..prox import Bound, solve_prox
 from ..regularizers import Regularizer
+from ..solvers.charts import chart
 from ..values import at_least_float32
 from .calculus import EPS, STEPS, Function, bisect, difference_step, jacobian, slope
 from .points import MAGNITUDES, Draw, event_of, inside_jump, kinks, representable
@@ -28,8 +29,11 @@ class Pair:
         self.solution = solve_prox(phi, g, self.v, solver, on_failure="ignore")
         self.good = self.solution.converged if self.event.ndim else self.solution.converged.broadcast_to(self.v.shape)
 
-        # Of those that have a solution, the ones whose digits are all there.
-        self.kept = self.good & self.event.all(representable(self.solution.z.detach()), self.v)
+        # Of those that have a solution, the ones whose digits are all there; a vector's laws form ‖z‖² and ⟨z, v⟩.
+        z = self.solution.z.detach()
+        self.kept = self.good & self.event.all(representable(z), self.v)
+        if self.event.ndim:
+            self.kept &= (self.event.norm(z) * self.event.norm(torch.maximum(z.abs(), self.v.abs()))).isfinite()
 
     def __call__(self, v: Tensor) -> Tensor:
         """prox^φ_g(v), NaN where there is none; the choice of the solver is made once, as in a layer."""
@@ -86,6 +90,9 @@ class Pair:
         if event.ndim:
             x = torch.cat([s * draw.normal(6, *event.shape, salt=2) for s in (0.3, 1.0, 3.0, 10.0)])
             x = torch.cat([event.project(x), torch.zeros_like(x[:1])])
+            if self.phi.event_ndim == 0 and (self.phi.dual_domain != Interval() or not self.phi.steep):
+                # All entries in the range of ∇φ: else a vector of several rarely has a solution, or one inside dom φ.
+                x = torch.cat([x, self.phi.grad(chart(self.phi.domain, x.clamp(-3, 3))[0])])
             if self.event.symmetric:
                 eye = torch.eye(event.shape[0], dtype=x.dtype, device=x.device)
                 x = torch.cat([x, -(x[:8] @ x[:8].mT) - 0.1 * eye])
