@@ -34,7 +34,7 @@ def bregman_prox(
     else:
         bound = bound_of(phi, g, solver, on_failure)
     bound.check_point(v)
-    return bound.apply(at_least_float32(v), v.dtype, bound.prox.dims)
+    return bound.apply(at_least_float32(v), v.dtype, bound.dims)
 
 
 def solve_prox(
@@ -51,7 +51,7 @@ def solve_prox(
     """
     bound = bound_of(phi, g, solver, on_failure)
     bound.check_point(v)
-    return bound.solve(at_least_float32(v), v.dtype, bound.prox.dims, init)
+    return bound.solve(at_least_float32(v), v.dtype, bound.dims, init)
 
 
 class Bound:
@@ -62,7 +62,8 @@ class Bound:
         self.map, self.passed_over = bind(phi, g, solver)
         self.prox = Prox(phi, g)
         self.on_failure = check_policy(on_failure)
-        self.subject = f"prox of {g.label} under {phi.label}"
+        self.subject, self.pair = f"prox of {g.label} under {phi.label}", f"{g.label} with {phi.label}"
+        self.dims = self.prox.dims
         self.width, grouped = phi.width or g.width, any(isinstance(m, GroupNorms) for m in g.modules())
         self.exact = phi.width is not None or not grouped  # entries beyond the groups are free
         if phi.width and g.width and (phi.width < g.width if grouped else phi.width != g.width):
@@ -72,17 +73,16 @@ class Bound:
     def check_point(self, v: Tensor) -> None:
         """InputError unless v is a floating-point tensor whose last dimensions are events of this problem."""
         check_floating(v, "v")
-        prox, pair = self.prox, f"{self.prox.g.label} with {self.prox.phi.label}"
-        if v.ndim < prox.event_ndim:
-            raise InputError(f"v has {v.ndim} dimensions; {pair} acts on {prox.event_ndim}")
-        sizes = [v.shape[d] for d in prox.dims]
+        if v.ndim < self.prox.event_ndim:
+            raise InputError(f"v has {v.ndim} dimensions; {self.pair} acts on {self.prox.event_ndim}")
+        sizes = [v.shape[d] for d in self.dims]
         if 0 in sizes:
-            raise InputError(f"v has shape {tuple(v.shape)}: {pair} acts on at least one entry")
+            raise InputError(f"v has shape {tuple(v.shape)}: {self.pair} acts on at least one entry")
         if self.width is not None and (sizes[-1] != self.width if self.exact else sizes[-1] < self.width):
             least = "" if self.exact else "at least "
-            raise InputError(f"v has shape {tuple(v.shape)}: {pair} takes vectors of width {least}{self.width}")
+            raise InputError(f"v has shape {tuple(v.shape)}: {self.pair} takes vectors of width {least}{self.width}")
         if self.square and sizes[0] != sizes[1]:
-            raise InputError(f"v has shape {tuple(v.shape)}: {pair} takes square matrices")
+            raise InputError(f"v has shape {tuple(v.shape)}: {self.pair} takes square matrices")
 
     def apply(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Tensor:
         """z, after the policy; an element spans the dimensions ``dims``."""

@@ -13,8 +13,9 @@ from ..errors import InputError
 
 Activation = Callable[[Tensor], Tensor]
 REACH, STEP, FAR = 40.0, 0.005, 1e100  # a fine grid, then doublings
-JUMP = 1e-7  # smaller ones are taken for rounding, as that of torch's Softplus at its threshold
 EPS = torch.finfo(torch.float64).eps
+NOISE = 64 * EPS  # of |v| + |ρ(v)|: formulas cancel by as much
+JUMP = 2e-10  # of 1 + |ρ(v)|: twice that of torch's Softplus at its threshold, log(1 + e⁻²⁰) where ρ = 20
 RULE = "That of a convex g, Bregman or Euclidean, is nondecreasing and continuous"
 
 
@@ -94,7 +95,7 @@ def _check_monotone(v: Tensor, a: Tensor, name: str) -> None:
     for part in (v.abs() <= REACH, torch.ones_like(v, dtype=torch.bool)):
         x, y = v[part], a[part]
         drop = y.cummax(0).values - y
-        drop = torch.where(drop > 64 * EPS * (x.abs() + y.abs()), drop, 0.0)  # formulas cancel by as much
+        drop = torch.where(drop > NOISE * (x.abs() + y.abs()), drop, 0.0)
         low = int(drop.argmax())
         if drop[low] > 0:
             high = int(y[: low + 1].argmax())
@@ -136,7 +137,7 @@ def _check_nonexpansive(v: Tensor, a: Tensor, name: str) -> None:
     x, y = v[inner], a[inner]
     slope = y.diff() / x.diff()
     k = int(slope.argmax())
-    if slope[k] > 1 + 1e-9:  # a thousand times the rounding of a over a step
+    if slope[k] > 1 + NOISE * (x[k].abs() + y[k].abs()) / STEP:
         raise NotProximal(
             f"{name} is no Euclidean proximal map, for its slope reaches {float(slope[k]):.4g}",
             (x[k], x[k + 1]),
