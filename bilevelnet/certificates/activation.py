@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
-from ..legendre import Elu, Energy, LeakyRelu, Legendre
+from ..legendre import Energy, Legendre
 from ..legendre.activation import as_double, name_of
 from ..models.activation import MODULES
-from ..regularizers import Box, Excess, Nonneg, Regularizer, Zero
+from ..regularizers import Excess, Regularizer, Zero
 from .activation_pieces import recovered
 from .activation_profile import Activation, profile
 from .activation_vectors import VECTORS, check_vector_map, is_entrywise, is_softmax
@@ -58,7 +57,8 @@ def from_activation(activation: Activation, split: str = "bregman") -> Pair:
             )
         scalars = [rho]
     profiles = [profile(rho, name, nonexpansive) for rho in scalars]
-    make = KNOWN.get(type(activation))
+    kind: Any = type(activation)
+    make = MODULES.get(kind)
     if make is None:
         return recovered(activation, profiles[0], nonexpansive)
     phi, g = make(activation)
@@ -80,26 +80,3 @@ def _leaky(slope: float) -> Activation:
         return functional.leaky_relu(v, slope)
 
     return leaky_relu
-
-
-def _of_slope(slope: float | Tensor) -> tuple[Legendre, Regularizer | None]:
-    if isinstance(slope, float) and slope == 0:
-        return Energy(), Nonneg()
-    return LeakyRelu(slope), None
-
-
-def _prelu(m: nn.PReLU) -> tuple[Legendre, Regularizer | None]:
-    weight = m.weight.detach()
-    return _of_slope(float(weight) if weight.numel() == 1 else weight.clone())
-
-
-SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-
-KNOWN: dict[type, Callable[[Any], tuple[Legendre, Regularizer | None]]] = {
-    **MODULES,
-    nn.CELU: lambda m: (m.alpha**2 * Elu().affine(scale=m.alpha), None),
-    nn.Hardsigmoid: lambda m: (Energy(6.0).affine(shift=0.5), Box(0.0, 1.0)),
-    nn.LeakyReLU: lambda m: _of_slope(float(m.negative_slope)),
-    nn.PReLU: _prelu,
-    nn.SELU: lambda m: (SELU_SCALE * Elu(SELU_ALPHA).affine(scale=SELU_SCALE), None),
-}

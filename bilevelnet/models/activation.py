@@ -31,13 +31,30 @@ NAMES: dict[str, Callable[[], Pair]] = {
     "relu": lambda: (Energy(), Nonneg()),
     "sigmoid": lambda: (FermiDirac(), None),
 }
+
+
+def _of_slope(slope: float | Tensor) -> Pair:
+    return (Energy(), Nonneg()) if isinstance(slope, float) and slope == 0 else (LeakyRelu(slope), None)
+
+
+def _prelu(m: nn.PReLU) -> Pair:
+    weight = m.weight.detach()
+    return _of_slope(float(weight) if weight.numel() == 1 else weight.clone())
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
 MODULES: dict[type[nn.Module], Callable[[Any], Pair]] = {
+    nn.CELU: lambda m: (m.alpha**2 * Elu().affine(scale=m.alpha), None),
     nn.ELU: lambda m: (Elu(m.alpha), None),
+    nn.Hardsigmoid: lambda m: (Energy(6.0).affine(shift=0.5), Box(0.0, 1.0)),
     nn.Hardtanh: lambda m: (Energy(), Box(m.min_val, m.max_val)),
     nn.Identity: lambda m: (Energy(), None),
-    nn.LeakyReLU: lambda m: (LeakyRelu(m.negative_slope), None),
+    nn.LeakyReLU: lambda m: _of_slope(float(m.negative_slope)),
+    nn.PReLU: _prelu,
     nn.ReLU: lambda m: (Energy(), Nonneg()),
     nn.ReLU6: lambda m: (Energy(), Box(0.0, 6.0)),
+    nn.SELU: lambda m: (SELU_SCALE * Elu(SELU_ALPHA).affine(scale=SELU_SCALE), None),
     nn.Sigmoid: lambda m: (FermiDirac(), None),
     nn.Softplus: lambda m: (Softplus(m.beta), None),
     nn.Softshrink: lambda m: (Energy(), L1(m.lambd)),
