@@ -8,6 +8,6 @@ import pytest
 
 
 def assert_caught(report: Any, law: str) -> None:
-    assert law in {row.law for row in report.failures}, report.table()
+    assert law in {row.compared for row in report.failures}, report.table()
     with pytest.raises(AssertionError, match="counterexample"):
         report.check()

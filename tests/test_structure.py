@@ -34,6 +34,7 @@ ORDER = (
     "layer",
     "chain",
     "models",
+    "comparison",
     "certificates",
     "interop",
     "testing",

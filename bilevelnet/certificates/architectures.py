@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..comparison import Row
 from ..errors import InputError
 from . import compare
-from .certificate import Certificate, Row
+from .certificate import Certificate
 from .double import in_double
 from .norms import Norm, norms_of
 from .reference import weights

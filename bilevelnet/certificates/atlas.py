@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..comparison import Row
 from ..couplings import Affine, Bilinear
 from ..divergences import Bregman, Dual, Zero
 from ..errors import InputError
@@ -20,7 +21,7 @@ from ..regularizers import Zero as NoRegularizer
 from ..regularizers import registry as regularizers
 from ..solvers import bind
 from . import theorem
-from .certificate import Certificate, Row
+from .certificate import Certificate
 from .verify import verify
 
 SAMPLES = 6

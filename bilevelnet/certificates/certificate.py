@@ -6,62 +6,13 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from ..comparison import Row
 
 WIDTH = 80
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison: the worst error beside its tolerance, where it was met, and why the tolerance is what it is."""
-
-    compared: str
-    passed: bool
-    error: float
-    tolerance: float
-    where: str
-    reason: str
-    points: int = 0
-    left_out: int = 0  # points with a kink within reach, where no derivative is compared
-
-    @classmethod
-    def of(cls, compared: str, error: Tensor, tolerance: Tensor | float, at: dict[str, Tensor], reason: str) -> Row:
-        """The entry whose error is the largest part of its tolerance. ``at``: tensors of the error's leading shape."""
-        error = error.detach().double()
-        if not error.numel():
-            return cls(compared, False, math.inf, 0.0, "no point was left to compare at", reason)
-        bound = torch.as_tensor(tolerance, dtype=torch.float64).detach().expand(error.shape)
-        ratio = (error / bound.clamp(min=1e-300)).nan_to_num(torch.inf)  # NaN counts as the worst error
-        worst = int(ratio.reshape(-1).argmax())
-        place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), error.shape))
-        where = ", ".join(f"{name} = {_shown(t, place, error.shape)}" for name, t in at.items())
-        passed = bool((error <= bound).all())
-        figures = float(error[place]), float(bound[place])
-        return cls(compared, passed, *figures, where, reason, error.numel())
-
-    @classmethod
-    def failed(cls, compared: str, what: str, reason: str) -> Row:
-        """A comparison that could not be made."""
-        return cls(compared, False, math.inf, 0.0, what, reason)
-
-    @property
-    def verdict(self) -> str:
-        return "holds" if self.passed else "FAILS"
-
-    def under(self, prefix: str) -> Row:
-        """The same row with a name that says of what."""
-        return replace(self, compared=prefix + self.compared)
-
-    def worse(self, other: Row) -> Row:
-        """The one that is nearer to failing, for the points of both."""
-        both = sorted((self, other), key=lambda row: (row.passed, -_part(row)))
-        counts = self.points + other.points, self.left_out + other.left_out
-        return replace(both[0], points=counts[0], left_out=counts[1])
 
 
 @dataclass
@@ -135,11 +86,6 @@ class Certificate:
         return self.table()
 
 
-def _part(row: Row) -> float:
-    ratio = row.error / max(row.tolerance, 1e-300)
-    return math.inf if math.isnan(ratio) else ratio
-
-
 def _plain(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
@@ -147,13 +93,3 @@ def _plain(value: Any) -> Any:
 def wrapped(text: str, indent: str = "") -> list[str]:
     """Lines of at most 80 columns, those after the first further in."""
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ")
-
-
-def _shown(t: Tensor, place: tuple[int, ...], shape: torch.Size) -> str:
-    """The part of t at the place, as far as t has its dimensions: a sample of another width is shown whole."""
-    t = t.detach()
-    t = t[place] if t.shape[: len(shape)] == shape else t[place[0]]
-    if t.numel() == 1:
-        return f"{t.item():.17g}"
-    numbers = t.reshape(-1).tolist()
-    return f"[{', '.join(f'{x:.6g}' for x in numbers[:8])}{', …' if len(numbers) > 8 else ''}]"

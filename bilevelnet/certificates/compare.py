@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .certificate import Row
+from ..comparison import Row
 
 SHIFT = 1e-12  # of v: what the arithmetic of v, of φ' and of a search may lose, 4500 eps of double precision
 STEP = 1e-4  # of central differences of fourth order: their own error is 1e-16, that of rounding 1e-12

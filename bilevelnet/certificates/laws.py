@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..comparison import Row
 from ..legendre import Legendre
 from ..problem import Prox
 from ..regularizers import Regularizer
-from .certificate import Row
 from .entrywise import Entrywise
 from .roots import slope
 

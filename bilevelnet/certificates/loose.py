@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from ..comparison import Row
 from ..errors import InputError
 from ..legendre import Legendre
 from ..prox import bregman_prox
 from ..regularizers import Regularizer
 from ..solvers import bind
 from . import laws
-from .certificate import Row
 
 LOOSE = 1e-4
 

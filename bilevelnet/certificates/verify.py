@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..chain import Chain
+from ..comparison import Row
 from ..couplings import Bilinear
 from ..divergences import Identity
 from ..errors import InputError
@@ -18,7 +19,7 @@ from ..legendre import Legendre
 from ..prox import bregman_prox
 from ..regularizers import Regularizer
 from . import architectures, compare, draw, laws, theorem
-from .certificate import Certificate, Row
+from .certificate import Certificate
 from .double import in_double
 from .loose import conic
 from .reference import ChainReference, PairReference, Reference, weights

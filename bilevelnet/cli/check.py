@@ -25,11 +25,11 @@ def check(target: str, seed: int, console: Console) -> bool:
     report = laws(named(target, (nn.Module, tuple, list)), target, seed)
     console.print("\n".join(wrapped(report.subject)))
     for row in report.rows:
-        name = textwrap.wrap(row.law, NAME)
+        name = textwrap.wrap(row.compared, NAME)
         figures = f"{row.error:8.1e} ≤ {row.tolerance:7.1e} {row.points:5d} points" if row.points else ""
         console.print("\n    ".join([f"  {name[0]:{NAME}} {row.verdict:10} {figures}".rstrip(), *name[1:]]))
     for row in report.failures:
-        console.print("\n".join(wrapped(f"counterexample to '{row.law}': {row.where}")))
+        console.print("\n".join(wrapped(f"counterexample to '{row.compared}': {row.where}")))
         told = f"error {row.error:.3e}, tolerance {row.tolerance:.3e} ({row.reason})"
         console.print("\n".join(wrapped(told, "  ")))
     stated = [row for row in report.rows if row.points or not row.passed]

@@ -6,12 +6,13 @@ fails. ``LegendreLaws`` and its like are the same for pytest, one test a law: in
 strategies are in ``bilevelnet.testing.strategies``, which needs the extra ``testing``.
 """
 
+from ..comparison import Row
 from .closed_form import check_closed_form
 from .divergence import check_divergence
 from .layer import check_layer
 from .legendre import check_legendre
 from .regularizer import check_regularizer
-from .report import Report, Row
+from .report import Report
 from .suites import ClosedFormLaws, DivergenceLaws, LayerLaws, LegendreLaws, RegularizerLaws
 
 __all__ = [
