@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import bilevelnet as bln
 
+from . import groups
+
 L, R = bln.legendre, bln.regularizers
 SAMPLE = 16  # rows on which errors are taken
 
@@ -83,23 +85,15 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 
-def tikhonov(n: int) -> Tensor:
-    """AA'/100 + I/10 with A standard normal: the Q of the Mahalanobis cases."""
-    a = torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) / 10
-    return a @ a.mT + 0.1 * torch.eye(n, dtype=torch.float64)
-
-
-def fives(n: int) -> tuple[tuple[int, ...], ...]:
-    """Groups of five neighbours."""
-    return tuple(tuple(range(i, min(i + 5, n))) for i in range(0, n, 5))
-
-
-# Problems that have no answer by bisection: φ and g for vectors of length n. The errors are those beside the splitting
-# solver; the last problem is solved by it, so that there the peers alone are measured.
+# Problems that have no answer by bisection: φ and g for vectors of length n. The total variation, which is in closed
+# form, is compared with the splitting solver, the groups with a proximal gradient method (see groups.py).
 COUPLED: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "energy + tv1d": lambda n: (L.Energy(), R.TV1d(0.5)),
     "boltzmann_shannon + tv1d": lambda n: (L.BoltzmannShannon(), R.TV1d(0.5)),
-    "mahalanobis + group_lasso": lambda n: (L.Mahalanobis(tikhonov(n)), R.GroupLasso(0.5, groups=fives(n))),
+    "mahalanobis + group_lasso": lambda n: (
+        L.Mahalanobis(groups.tikhonov(n)),
+        R.GroupLasso(groups.LAM, groups=groups.fives(n)),
+    ),
 }
 
 
@@ -130,6 +124,8 @@ class SolverCase:
 
     def exact(self, v: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
         """(z, gradient of ⟨c, z⟩ in v) in float64."""
+        if "group_lasso" in self.problem:
+            return groups.exact(v.detach().double(), cotangent.double())
         if self.problem in COUPLED:
             x = v.detach().double().requires_grad_()
             with torch.enable_grad():

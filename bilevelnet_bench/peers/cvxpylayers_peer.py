@@ -10,7 +10,7 @@ import torch
 from cvxpylayers.torch import CvxpyLayer
 from torch import Tensor
 
-from ..cases.solvers import fives, tikhonov
+from ..cases.groups import fives, tikhonov
 
 
 def _entropy_simplex(z: Any) -> tuple[Any, list[Any]]:
