@@ -1,4 +1,4 @@
-"""from_activation: the activation solved again from the values of (φ, g) alone, and what is refused."""
+"""from_activation: activations of numbers solved again from the values of (φ, g) alone, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from by_value import TOLERANCE, GByValue, PhiByValue
 from torch import Tensor, nn
 
 import bilevelnet as bln
@@ -17,37 +18,6 @@ from bilevelnet.testing import check_legendre
 
 F64 = torch.float64
 V = torch.linspace(-12, 12, 49, dtype=F64)
-TOLERANCE = 1e-9  # the issue's figure; what is reached is 4e-14 and less
-
-
-class PhiByValue(bln.legendre.Separable):
-    """φ without its derivatives, its inverse and its conjugate."""
-
-    def __init__(self, phi: Any):
-        super().__init__()
-        self.of = phi
-
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        return self.of.domain
-
-    def value(self, z: Tensor) -> Tensor:
-        return self.of.value(z)
-
-
-class GByValue(bln.regularizers.Separable):
-    """g without its derivatives, its knots and its prox."""
-
-    def __init__(self, g: Any):
-        super().__init__()
-        self.of = g
-
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        return self.of.domain
-
-    def value(self, z: Tensor) -> Tensor:
-        return self.of.value(z)
 
 
 class Fan(nn.Module):
@@ -219,95 +189,6 @@ def test_refused_for_the_euclidean_split(activation: Any) -> None:
         bln.from_activation(activation, "euclidean")
     (v, w), (a, b) = caught.value.points, caught.value.values
     assert b - a > w - v > 0
-
-
-VECTORS = [
-    nn.Softmax(-1),
-    nn.RMSNorm(6, eps=1e-5, elementwise_affine=False),
-    nn.LayerNorm(6, elementwise_affine=False),
-    nn.LayerNorm(6),
-]
-
-
-@pytest.mark.parametrize("module", VECTORS, ids=str)
-def test_maps_of_vectors(module: nn.Module) -> None:
-    phi, g = bln.from_activation(module)
-    v = 3 * torch.randn(5, 6, dtype=F64)
-    want = copy.deepcopy(module).double()(v)
-    assert float((bln.bregman_prox(phi, g, v) - want).detach().abs().max()) < 1e-14  # some ulp of 2.5
-    if not phi.event_ndim:
-        z = bln.bregman_prox(PhiByValue(phi), g, v, solver="multiplier")
-    else:  # the values on the subspace of g, by a Newton iteration that knows nothing else
-        z = newton(phi, v, getattr(g, "a", None))
-    assert float((z - want).detach().abs().max()) < TOLERANCE
-
-
-def newton(phi: Any, v: Tensor, normal: Any) -> Tensor:
-    """argmin φ(z) − ⟨z, v⟩ on {⟨a, z⟩ = 0}, by damped Newton steps from autograd of the value, one vector at a time."""
-    n = v.shape[-1]
-    basis = torch.eye(n, dtype=F64)
-    if normal is not None:
-        basis = torch.linalg.qr(torch.cat([torch.tensor(normal, dtype=F64)[:, None], basis[:, 1:]], 1)).Q[:, 1:]
-    found = []
-    for row in v:
-        x = torch.zeros(basis.shape[1], dtype=F64)
-
-        def objective(x: Tensor, row: Tensor = row) -> Tensor:
-            z = basis @ x
-            return phi.value(z) - z @ row
-
-        for _ in range(60):
-            gradient = torch.func.grad(objective)(x)
-            step = torch.linalg.solve(torch.func.hessian(objective)(x), gradient)
-            damping = 1 / (1 + (step @ gradient).clamp(min=0).sqrt() / abs(phi.strong_convexity) ** 0.5)
-            while not objective(x - damping * step) <= objective(x) + 1e-13:
-                damping /= 2
-            x = x - damping * step
-        found.append(basis @ x)
-    return torch.stack(found)
-
-
-def test_softmax_has_a_euclidean_split() -> None:
-    assert isinstance(bln.from_activation(lambda v: v.softmax(-1))[1], bln.regularizers.Simplex)
-    phi, g = bln.from_activation(nn.Softmax(-1), "euclidean")
-    assert type(phi) is bln.legendre.Energy
-    v = 3 * torch.randn(4, 5, dtype=F64)
-    assert float((bln.bregman_prox(phi, g, v) - v.softmax(-1)).abs().max()) < 1e-12
-
-
-def rotation(v: Tensor) -> Tensor:
-    turn = torch.eye(v.shape[-1], dtype=v.dtype)
-    turn[0, 1], turn[1, 0] = 0.5, -0.5
-    return v @ turn
-
-
-def softmin(v: Tensor) -> Tensor:
-    return (-v).softmax(-1)
-
-
-def weighted_norm() -> nn.Module:
-    module = nn.LayerNorm(4)
-    nn.init.uniform_(module.weight)
-    return module
-
-
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (lambda: nn.Softmin(-1), "eigenvalue"),
-        (lambda: softmin, "eigenvalue"),
-        (lambda: rotation, "not symmetric"),
-        (lambda: nn.LogSoftmax(-1), "not symmetric"),
-        (weighted_norm, "not symmetric"),
-    ],
-    ids=["Softmin", "softmin", "rotation", "LogSoftmax", "LayerNorm with a gain"],
-)
-def test_maps_of_vectors_refused(make: Any, why: str) -> None:
-    with pytest.raises(NotProximal, match=why) as caught:
-        bln.from_activation(make())
-    (v, w), (a, b) = caught.value.points, caught.value.values
-    if why == "eigenvalue":
-        assert (b - a) @ (w - v) < 0
 
 
 def test_misuse() -> None:
