@@ -1,0 +1,168 @@
+"""bregmanize: which sums of a traced network are changed, and why the others are left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from residual_networks import Gated, images
+from torch import Tensor, nn
+from torch.nn import functional
+
+import bilevelnet as bln
+from bilevelnet import legendre
+from bilevelnet.models import bregmanize
+
+
+def test_functional_activations_and_any_branch() -> None:
+    net, x = Gated().double(), images(channels=2)
+    assert torch.equal(bregmanize(net, {nn.ReLU: "relu"})(x), net(x))
+    rho = functional.softplus
+    v = net.stem(x)
+    a = rho(net.conv(rho(v)))
+    want = rho(v + a * torch.sigmoid(net.gate(a.mean((2, 3), keepdim=True))))
+    torch.testing.assert_close(bregmanize(net, {nn.ReLU: "softplus"})(x), want, rtol=1e-14, atol=1e-14)
+
+
+class Sums(nn.Module):
+    """Sums that are no residual block with an activation, each for its reason."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d, self.e, self.f = (nn.Linear(3, 3) for _ in range(6))
+
+    def forward(self, x):
+        x = torch.relu(x + self.a(x))  # the input of the network is no output of an activation
+        y = x + torch.relu(self.b(x))  # nothing follows
+        y = torch.relu(self.a(x) + self.b(x))  # two linear sides
+        y = torch.tanh(y + self.c(torch.relu(y)))  # tanh follows, which is not replaced
+        y = torch.relu(self.d(y))
+        y = torch.relu(y + self.e(torch.relu(x)))  # two points
+        return torch.relu(y + self.f(y * x))  # the branch reads x too
+
+
+def test_each_sum_that_is_left_says_why() -> None:
+    ours = bregmanize(Sums(), {nn.ReLU: "softplus"})
+    words = ["no side", "what follows", "which is the shortcut", "what follows", "one point", "reads more"]
+    for block, word in zip(ours.report.blocks, words, strict=True):
+        assert not block.changed
+        assert word in block.reason
+        assert word in str(ours.report)
+    assert "8 activations replaced, 0 of 6 sums changed" in str(ours.report)
+
+
+def test_of_several_terms_the_identity_is_the_shortcut() -> None:
+    class Terms(nn.Module):
+        def __init__(self, identity: bool):
+            super().__init__()
+            self.identity, self.inner = identity, nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+
+        def forward(self, x):
+            z = torch.relu(x)
+            a, b, c = (linear(z) for linear in self.inner)
+            return torch.relu(z + (a + b)) if self.identity else torch.relu((z + torch.relu(a)) + c)
+
+    (inner, block) = bregmanize(Terms(True), {nn.ReLU: "softplus"}).report.blocks
+    assert (inner.changed, block.changed) == (False, True)
+    for block in bregmanize(Terms(False), {nn.ReLU: "softplus"}).report.blocks:
+        assert not block.changed
+    assert "which is the shortcut" in block.reason
+
+
+def test_two_kinds_in_one_block_share_no_dual() -> None:
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            z = torch.sigmoid(self.a(x))
+            return torch.relu(z + self.b(z))
+
+    net = Mixed()
+    (block,) = bregmanize(net, {nn.ReLU: "softplus", nn.Sigmoid: "sigmoid"}).report.blocks
+    assert "φ changes" in block.reason
+    one = legendre.Softplus()
+    (block,) = bregmanize(net, {nn.ReLU: one, nn.Sigmoid: legendre.Softplus()}).report.blocks
+    assert block.changed  # two functions that are the same
+
+
+class Vectors(nn.Module):
+    """Residual layers of vectors with an activation of the user's own class, after a max-pooling."""
+
+    class Bend(nn.Module):
+        def forward(self, v: Tensor) -> Tensor:
+            return v.clamp(min=0)
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pool = nn.Linear(4, 6), nn.MaxPool1d(2)
+        self.inner = nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+        self.bend = self.Bend()
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.pool(self.bend(self.stem(x)))
+        for linear in self.inner:
+            z = self.bend(z + linear(z))
+        return z
+
+
+def test_layers_of_vectors_pooling_and_own_activations() -> None:
+    torch.manual_seed(0)
+    net, x, beta = Vectors().double(), torch.randn(5, 4, dtype=torch.float64), 2.0
+    ours = bregmanize(net, {Vectors.Bend: legendre.Softplus(beta)}, example=x)
+    v = net.pool(net.stem(x))
+    for linear in net.inner:
+        v = v + linear(functional.softplus(v, beta))
+    torch.testing.assert_close(ours(x), functional.softplus(v, beta), rtol=1e-14, atol=1e-14)
+    assert [block.changed for block in ours.report.blocks] == [True] * 3
+    assert [layer.coupling.event_ndim for layer in ours.report.layers] == [1] * 3
+    assert torch.equal(bregmanize(net, {Vectors.Bend: "relu"})(x), net(x))
+
+
+class Pair(nn.Module):
+    """Two inputs, and two outputs where ``both``."""
+
+    def __init__(self, both: bool):
+        super().__init__()
+        self.both, self.inner = both, nn.Linear(3, 3)
+
+    def forward(self, x: Tensor, y: Tensor):
+        z = torch.relu(x + y)
+        z = torch.relu(z + self.inner(z))
+        return (z, x) if self.both else z
+
+
+def test_several_inputs() -> None:
+    x, y = torch.randn(2, 4, 3)
+    report = bregmanize(Pair(False), {nn.ReLU: "softplus"}, example=(x, y)).report
+    assert [block.changed for block in report.blocks] == [False, True]
+    assert report.from_original > 0
+    with pytest.raises(bln.InputError, match="one tensor"):
+        bregmanize(Pair(True), {nn.ReLU: "softplus"}, example=(x, y))
+    assert bregmanize(Pair(True), {nn.ReLU: "softplus"})(x, y)[1] is x
+
+
+class Overwriting(nn.Module):
+    """Reads tensors again after an in-place sum, or after an in-place ReLU, has overwritten them."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.how, self.first, self.branch = how, nn.Linear(4, 4), nn.Linear(4, 4)
+        self.relu = nn.ReLU(inplace=how == "module")
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.first(x)
+        if self.how != "sum":
+            z = functional.relu_(v) if self.how == "function" else self.relu(v)
+            return self.relu(v + self.branch(z)) - v
+        z = self.relu(v)
+        y = torch.relu(z.add_(self.branch(z)))
+        return y + z
+
+
+@pytest.mark.parametrize("how", ["sum", "module", "function"])
+def test_a_tensor_overwritten_in_place_is_read_as_written(how: str) -> None:
+    torch.manual_seed(0)
+    net = Overwriting(how).double().eval()
+    x = torch.randn(8, 4, dtype=torch.float64)
+    assert torch.equal(bregmanize(net, {nn.ReLU: "relu"}, example=x)(x), net(x))
