@@ -1,4 +1,4 @@
-"""Newton's method: against formulas and against itself matrix-free, its statuses, and every transform."""
+"""Newton's method: against formulas and against itself matrix-free, its statuses and refusals."""
 
 from __future__ import annotations
 
@@ -8,68 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.func import grad, hessian, jacfwd, jacrev, vmap
+from smooth_problems import MATRIX_FREE, PHIS, TERMS, A, Layer, N, V
+from torch.func import hessian, jacrev
 
 import bilevelnet as bln
 
 F64 = torch.float64
-N = 3
-MATRIX_FREE = bln.solvers.Newton(largest=0)
-
-
-class Layer(bln.regularizers.Regularizer):
-    """g(z) = Σ softplus(Az), by its value alone."""
-
-    event_ndim = 1
-
-    def __init__(self, A: torch.Tensor):
-        super().__init__()
-        self.A = A
-
-    def value(self, z: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.softplus(z @ self.A.mT).sum(-1)
-
-
-class Softplus(bln.regularizers.Smooth):
-    def value(self, z: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.softplus(z)
-
-
-class Coupled(bln.legendre.Legendre):
-    """φ(z) = ½‖z‖² + log Σ exp(Qz), by its value alone."""
-
-    event_ndim = 1
-
-    def __init__(self, Q: torch.Tensor):
-        super().__init__()
-        self.Q = Q
-
-    def value(self, z: torch.Tensor) -> torch.Tensor:
-        return (z**2).sum(-1) / 2 + torch.logsumexp(z @ self.Q.mT, -1)
-
-
-def points(*shape: int, scale: float = 1.0) -> torch.Tensor:
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=F64)
-
-
-A, V = points(4, N, scale=2.0), points(5, N)
-PHIS = {
-    "energy": bln.legendre.Energy(2.0),
-    "tanh": bln.legendre.Tanh(),
-    "fermi_dirac": bln.legendre.FermiDirac(),
-    "entropy": bln.legendre.BoltzmannShannon(),
-    "log_cosh": bln.legendre.get("log_cosh") + bln.legendre.Energy(0.1),
-    "mahalanobis": bln.legendre.Mahalanobis(torch.eye(N, dtype=F64) + 0.3),
-    "ball": bln.legendre.BallHellinger(),
-    "ball_barrier": bln.legendre.BallLogBarrier(),
-    "norm_power": bln.legendre.get("norm_power", p=3.0),
-    "coupled": Coupled(A),
-}
-TERMS = {
-    "values": Layer(A),
-    "precomposed": Softplus().precompose(A),
-    "weighted": 0.5 * Layer(A) + bln.regularizers.SquaredL2(0.3),
-}
 
 
 def residual(phi: Any, g: Any, z: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -240,86 +184,6 @@ def test_explain() -> None:
     assert "not multiplier" in words
 
 
-def derivatives(solver: Any, phi: Any, g: Any, v: torch.Tensor) -> None:
-    """f(v, A) through every derivative and transform; both ways of one derivative agree to rounding."""
-
-    def f(v: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
-        p, h = copy.copy(phi), copy.copy(g)
-        if isinstance(phi, Coupled):
-            p = Coupled(A)
-        else:
-            h = Layer(A)
-        return bln.bregman_prox(p, h, v, solver)
-
-    inputs = v.clone().requires_grad_(), A.clone().requires_grad_()
-    assert torch.autograd.gradcheck(f, inputs, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(f, (v[:1].clone().requires_grad_(), inputs[1]))
-    z, d = f(v, A), grad(lambda v: f(v, A).sum())(v)
-    assert torch.allclose(vmap(lambda v: f(v, A))(v), z, rtol=1e-11)
-    scaled = torch.stack([A, 2 * A])
-    each = torch.stack([f(v, a) for a in scaled])
-    assert torch.allclose(vmap(f, (None, 0))(v, scaled), each, rtol=1e-11)
-    assert torch.allclose(vmap(grad(lambda v: f(v, A).sum()))(v), d, rtol=1e-9)
-    assert torch.allclose(jacrev(lambda v: f(v, A))(v[0]), jacfwd(lambda v: f(v, A))(v[0]), rtol=1e-9, atol=1e-12)
-    second = hessian(lambda v: f(v, A).sum())(v[0])
-    assert torch.allclose(second, second.mT, atol=1e-9)
-
-
-CASES = [
-    pytest.param(solver, phi, id=f"{name}-{way}", marks=() if quick else pytest.mark.heavy)
-    for way, solver in (("dense", "newton"), ("free", MATRIX_FREE))
-    for name, phi in PHIS.items()
-    for quick in [(name, way) == ("fermi_dirac", "dense")]
-]
-
-
-@pytest.mark.parametrize(("solver", "phi"), CASES)
-def test_derivatives(solver: Any, phi: Any) -> None:
-    g = bln.regularizers.SquaredL2(0.5) if isinstance(phi, Coupled) else TERMS["values"]
-    derivatives(solver, phi, g, V[:2])
-
-
-def test_derivatives_without_a_matrix() -> None:
-    """By conjugate gradients, against the factored Hessian, to second order."""
-
-    def f(v: torch.Tensor, A: torch.Tensor, solver: Any) -> torch.Tensor:
-        return bln.bregman_prox(PHIS["fermi_dirac"], Layer(A), v, solver)
-
-    found = []
-    for solver in ("newton", MATRIX_FREE):
-        v, matrix = V[:2].clone().requires_grad_(), A.clone().requires_grad_()
-        first = torch.autograd.grad(f(v, matrix, solver).square().sum(), (v, matrix), create_graph=True)
-        second = torch.autograd.grad(sum(d.square().sum() for d in first), (v, matrix))
-        forward = jacfwd(lambda v, s=solver: f(v, A, s))(V[0])
-        found.append((*first, *second, forward, vmap(grad(lambda v, s=solver: f(v, A, s).sum()))(V)))
-    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-11) for a, b in zip(*found, strict=True))
-
-
-@pytest.mark.parametrize("solver", ["newton", MATRIX_FREE], ids=["dense", "free"])
-def test_compiles_with_its_gradient(solver: Any) -> None:
-    phi, g = PHIS["tanh"], TERMS["values"]
-
-    def f(v: torch.Tensor) -> torch.Tensor:
-        return bln.bregman_prox(phi, g, v, solver)
-
-    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
-    x, y = V.clone().requires_grad_(), V.clone().requires_grad_()
-    z = compiled(x)
-    assert torch.allclose(z, f(y), rtol=1e-12)
-    for out in (z, f(y)):
-        out.sum().backward()
-    assert torch.allclose(x.grad, y.grad, rtol=1e-9)
-
-
-@pytest.mark.heavy
-def test_a_vmapped_gradient_compiles() -> None:
-    def f(v: torch.Tensor) -> torch.Tensor:
-        return bln.bregman_prox(PHIS["tanh"], TERMS["values"], v, "newton").sum()
-
-    batch = torch.compile(vmap(grad(f)), fullgraph=True, backend="aot_eager")
-    assert torch.allclose(batch(V), grad(f)(V), rtol=1e-9)
-
-
 def test_a_mirror_map_by_value_alone() -> None:
     """∇φ*(∇φ(z)) = z to rounding, and its derivative is the inverse Hessian."""
     phi = PHIS["coupled"]
@@ -327,21 +191,6 @@ def test_a_mirror_map_by_value_alone() -> None:
     u = phi.grad(V[0])
     inverse = torch.linalg.inv(hessian(phi.value)(V[0]))
     assert torch.allclose(jacrev(phi.grad_conjugate)(u), inverse, rtol=1e-10, atol=1e-12)
-
-
-def test_every_weight_learns() -> None:
-    q = torch.nn.Parameter(torch.eye(N, dtype=F64) + 0.2)
-    lam, matrix = torch.nn.Parameter(torch.tensor(0.4, dtype=F64)), torch.nn.Parameter(A.clone())
-    layer = bln.BilevelLayer(
-        bln.couplings.Bilinear(N, N),
-        bln.divergences.Mahalanobis(q),
-        bln.regularizers.SquaredL2(lam) + Softplus().precompose(matrix),
-    ).double()
-    x = V.clone().requires_grad_()
-    layer(x).square().sum().backward()
-    assert x.grad is not None
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
-    assert torch.equal(copy.deepcopy(layer)(V), layer(V))
 
 
 def test_a_map_pickles() -> None:
