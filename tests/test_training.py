@@ -1,75 +1,22 @@
-"""The training loop: the same numbers again, after a stop, in stacks and in two processes; and what it refuses."""
+"""The training loop: the same numbers again, in stacks and in two processes; schedules, early stopping, settings."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from small_trainings import SMALL, noisy, same
 
 import bilevelnet as bln
 from bilevelnet_bench.cases import digits, spirals, stack
 from bilevelnet_bench.cases.data import Data
-from bilevelnet_bench.training import NonFiniteLoss, Settings, Trained, accuracy, train
-from bilevelnet_bench.training import checkpoint as files
+from bilevelnet_bench.training import Settings, train
 from bilevelnet_bench.training.batches import order, split
-
-SMALL = spirals.spirals(0, train=96, test=40)
-
-
-def same(a: Trained, b: Trained) -> bool:
-    """To the bit: what happened, and the weights that are left."""
-    states = zip(a.network.state_dict().values(), b.network.state_dict().values(), strict=True)
-    return a.history == b.history and all(torch.equal(x, y) for x, y in states)
-
-
-def noisy(seed: int = 0) -> bln.models.BilevelNetwork:
-    """With dropout, so that the state of torch's generator counts."""
-    network = spirals.network("bregman", seed)
-    return bln.models.BilevelNetwork(network.chain, nn.Sequential(nn.Dropout(0.2), network.head))
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """A shell starts background jobs with Ctrl-C ignored; here it interrupts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-class Stop:
-    """A loss that is cross-entropy, and at its ``at``-th call sends what Ctrl-C does."""
-
-    def __init__(self, at: int):
-        self.calls, self.at = 0, at
-
-    def __call__(self, prediction, label):
-        self.calls += 1
-        if self.calls == self.at:
-            signal.raise_signal(signal.SIGINT)
-        return nn.functional.cross_entropy(prediction, label)
-
-
-@pytest.mark.parametrize("more", [{}, {"momentum": 0.9, "schedule": "cosine"}, {"optimizer": "adam"}], ids=str)
-def test_resume_continues_to_the_same_bits(tmp_path: Path, more: dict) -> None:
-    settings = Settings(5, 16, 1e-2, holdout=0.25, **more)
-    whole = train(noisy(), SMALL, settings, 3)
-    stopped = noisy()
-    stopped.loss = Stop(2 * (5 + 1) + 3)  # in the third epoch of 5 batches and a hold-out
-    first = train(stopped, SMALL, settings, 3, path=tmp_path / "a.pt")
-    assert (first.status, len(first.history)) == ("interrupted", 2)
-    second = train(noisy(7), SMALL, settings, 3, path=tmp_path / "a.pt", resume=True)  # its own start is forgotten
-    assert second.status == "finished"
-    assert same(whole, second)
-    assert same(whole, train(noisy(8), SMALL, settings, 3, path=tmp_path / "a.pt", resume=True))  # nothing to do
-    assert not list(tmp_path.glob("*.part"))
 
 
 def test_training_repeats_and_leaves_the_global_generator_alone() -> None:
@@ -83,28 +30,6 @@ def test_training_repeats_and_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     assert torch.equal(torch.get_rng_state(), before)
     assert not same(runs[0], train(noisy(), SMALL, settings, 2))
-
-
-def test_an_interruption_keeps_the_best(tmp_path: Path) -> None:
-    settings = Settings(50, 16, 0.3, "adam")
-    network = spirals.network("standard", 0)
-    network.loss = Stop(6 * 12 + 2)
-    trained = train(network, SMALL, settings, 0)
-    losses = [epoch.loss for epoch in trained.history]
-    assert len(losses) == 12
-    assert trained.best_epoch == 1 + losses.index(min(losses)) < 12  # such a rate does not end at its best
-    again = train(spirals.network("standard", 0), SMALL, Settings(trained.best_epoch, 16, 0.3, "adam"), 0)
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.network.parameters(), strict=True))
-    assert trained.accuracy == accuracy(network, SMALL)
-
-
-def test_an_interruption_before_the_first_epoch_ends_keeps_the_start() -> None:
-    network = spirals.network("standard", 0)
-    network.loss = Stop(3)
-    trained = train(network, SMALL, Settings(2, 16, 0.1), 0)
-    start = spirals.network("standard", 0)
-    assert (trained.status, trained.history) == ("interrupted", [])
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), start.parameters(), strict=True))
 
 
 def test_early_stopping_waits_for_its_patience() -> None:
@@ -204,97 +129,6 @@ def test_schedules_reach_the_optimizer() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(bln.InputError, match=message):
         Settings(**{"epochs": 1, "batch": 1, "lr": 0.1, **wrong})
-
-
-def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    train(noisy(), SMALL, Settings(1, 16, 1e-2), 0, path=path)
-    with pytest.raises(bln.InputError, match=r"another training .*settings .*0\.02"):
-        train(noisy(), SMALL, Settings(1, 16, 2e-2), 0, path=path, resume=True)
-    with pytest.raises(bln.InputError, match="seeds 0, now 1"):
-        train(noisy(), SMALL, Settings(1, 16, 1e-2), 1, path=path, resume=True)
-
-
-class Payload:
-    """What a pickle may run."""
-
-    def __reduce__(self):
-        return (os.mkdir, ("this must not run",))
-
-
-@pytest.mark.parametrize("content", ["text", "pickle", "other"])
-def test_a_file_that_is_no_checkpoint_is_refused_without_running_it(tmp_path: Path, monkeypatch, content: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "a.pt"
-    if content == "text":
-        path.write_text("not a checkpoint")
-    else:
-        torch.save(Payload() if content == "pickle" else [1, 2], path)
-    with pytest.raises(bln.InputError, match="delete it"):
-        train(noisy(), SMALL, Settings(1, 16, 1e-2), 0, path=path, resume=True)
-    assert not (tmp_path / "this must not run").exists()
-
-
-def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "a.pt"
-    files.save(path, {"number": 1})
-
-    def torn(state, file):
-        file.write(b"half a")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(OSError, match="no space"):
-        files.save(path, {"number": 2})
-    assert files.load(path, {})["number"] == 1
-    assert os.listdir(tmp_path) == ["a.pt"]
-
-
-def overflowing(layer: int) -> bln.models.BilevelNetwork:
-    """ρ = exp, of which one layer is so steep that the first step overflows there."""
-    chain = bln.models.BregmanMLP([2, 2, 2, 2], "boltzmann_shannon", version="standard", init="zero")
-    with torch.no_grad():
-        chain[layer].coupling.bias.fill_(200.0)
-    return bln.models.BilevelNetwork(chain, nn.Linear(2, 2))
-
-
-def poisoned(layer: int) -> bln.models.BilevelNetwork:
-    network = spirals.network("bregman", 0)
-    with torch.no_grad():
-        network.chain[layer].coupling.weight[0, 0] = math.nan
-    return network
-
-
-class Root(nn.Module):
-    """√|z|, finite with an infinite derivative at 0."""
-
-    def forward(self, z):
-        return z.abs().sqrt()
-
-
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_a_loss_that_is_not_finite_names_the_layer(layer: int) -> None:
-    with pytest.raises(NonFiniteLoss, match=rf"epoch 1, step 1; it began in layer {layer + 1}: its z") as found:
-        train(overflowing(layer), SMALL, Settings(2, 16, 1e-2), 0)
-    assert (found.value.epoch, found.value.step) == (1, 1)
-    with pytest.raises(NonFiniteLoss, match=rf"layer {layer + 1}: its coupling.weight"):
-        train(poisoned(layer), SMALL, Settings(2, 16, 1e-2), 0)
-
-
-def test_a_gradient_that_is_not_finite_names_its_place() -> None:
-    chain = bln.models.BregmanMLP([2, 2, 2], "atan", version="standard", init="zero")
-    network = bln.models.BilevelNetwork(chain, nn.Sequential(Root(), nn.Linear(2, 2)))
-    with pytest.raises(NonFiniteLoss, match=r"the gradient is not finite .* the gradient of layer 2: coupling\.bias"):
-        train(network, SMALL, Settings(2, 16, 1e-2), 0)
-
-
-def test_input_and_head_are_named_too() -> None:
-    data = Data(SMALL.x_train.clone(), *SMALL[1:])
-    network = bln.models.BilevelNetwork(bln.models.BregmanMLP([2, 2], "tanh", version="standard"), nn.Linear(2, 2))
-    with torch.no_grad():
-        network.head.weight.fill_(math.inf)
-    with pytest.raises(NonFiniteLoss, match=r"the head: its weight"):
-        train(network, data, Settings(1, 16, 1e-2), 0)
 
 
 def _run(*words: str, out: Path) -> dict:
