@@ -37,6 +37,14 @@ LEGENDRE = specs(bln.legendre.registry)
 REGULARIZERS = specs(bln.regularizers.registry)
 
 
+def separable(piece: Any) -> bool:
+    """Whether it acts on each entry apart."""
+    return piece.build().event_ndim == 0
+
+
+SEPARABLE = [p for p in LEGENDRE if separable(p) and p.first]
+
+
 def cases(found: list[Spec]) -> list[Any]:
     """The instances, by name."""
     return [pytest.param(s, id=s.name) for s in found]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 from typing import Any
 
 import pytest
 import torch
-from catalog import LEGENDRE, PAIRS, REGULARIZERS, Spec
+from by_value import MyEntropy
+from catalog import PAIRS, REGULARIZERS, SEPARABLE, Spec, separable
 from scipy.optimize import brentq
 from torch.func import grad, hessian, jvp, vmap
 
@@ -17,15 +17,6 @@ import bilevelnet as bln
 
 F64 = torch.float64
 V = torch.tensor([-3.1, -1.2, -0.45, -0.02, 0.3, 0.85, 2.4], dtype=F64)
-
-
-class MyEntropy(bln.legendre.Separable):
-    """φ by its value alone."""
-
-    domain = bln.domains.Positive()
-
-    def value(self, z: torch.Tensor) -> torch.Tensor:
-        return z * z.log() - z + z**2 / 4
 
 
 class MyPenalty(bln.regularizers.Separable):
@@ -53,12 +44,7 @@ class Moving(bln.regularizers.Separable):
         return (self.t,) if self.stated else ()
 
 
-def separable(spec: Any) -> bool:
-    return spec.build().event_ndim == 0
-
-
 CLOSED = [(p, g) for p, g in PAIRS if separable(p) and separable(g) and getattr(p, "first", True) and g.first]
-SEPARABLE = [p for p in LEGENDRE if separable(p) and p.first]
 OPEN = [
     (p, g)
     for p in SEPARABLE
@@ -183,17 +169,6 @@ def test_the_iteration_limit_is_a_status(limit: int) -> None:
         bln.bregman_prox(bln.legendre.FermiDirac(), bln.regularizers.SquaredL2(2.0), V, solver)
 
 
-@pytest.mark.parametrize("lam", [1e-12, 1.0, 1e12])
-def test_extremes_of_v_and_lam(lam: float) -> None:
-    """Residual at the rounding of the terms of the inclusion, some eps (|u| + λz + |v|)."""
-    v = torch.tensor([-700.0, -30.0, 0.0, 30.0, 700.0], dtype=F64)
-    for key in ("boltzmann_shannon", "fermi_dirac", "tanh", "softplus"):
-        phi, g = bln.legendre.get(key), bln.regularizers.SquaredL2(lam)
-        found = bln.solve_prox(phi, g, v, solver="scalar")
-        terms = found.dual.abs() + lam * found.z.abs() + v.abs()
-        assert (found.dual + lam * found.z - v).abs().le(16 * torch.finfo(F64).eps * terms).all(), key
-
-
 def test_one_bad_element_leaves_the_others() -> None:
     phi, g = bln.legendre.get("burg"), bln.regularizers.get("huber", lam=1.0, delta=0.5)
     v = torch.tensor([-1.0, 2.0, -0.5, torch.nan], dtype=F64)
@@ -276,34 +251,6 @@ def test_a_value_that_mixes_entries_is_refused(value: Any) -> None:
         bln.bregman_prox(bln.legendre.Energy(), g, V)
 
 
-FAR = [s * m for m in (700.0, 400.0, 95.0, 50.0, 15.0, 1e-300, 1e4) for s in (1.0, -1.0)]
-
-
-@pytest.mark.parametrize("phi", [pytest.param(p, id=p.name) for p in SEPARABLE if p.cls.key != "tanh_mixture"])
-@pytest.mark.parametrize("dtype", [F64, torch.float32])
-def test_far_out(phi: Spec, dtype: torch.dtype) -> None:
-    """Where ∇φ takes every value nothing is unbounded; what converged is no NaN, and where finite so is its slope."""
-    phi = phi.build().to(dtype)
-    for g in (bln.regularizers.Huber(0.7, 0.5), bln.regularizers.LogBarrier(0.6), bln.regularizers.NegEntropy(0.6)):
-        v = torch.tensor(FAR, dtype=F64).to(dtype).requires_grad_()
-        found = bln.solve_prox(phi, g.to(dtype), v, solver="scalar", on_failure="ignore")
-        (slope,) = torch.autograd.grad(found.z.sum(), v)
-        good = found.converged
-        assert not found.z[good].isnan().any()
-        assert slope[good & found.z.isfinite()].isfinite().all()
-        if phi.dual_domain == bln.domains.Reals():
-            assert not (found.status == bln.Status.unbounded).any()
-
-
-def test_the_dual_point_beside_the_end_of_the_domain() -> None:
-    """u + h'(z) = v where z = 1 to rounding: u = v + 0.6/z for the barrier, v − 0 for what is flat there."""
-    v = torch.tensor([50.0, 100.0, 700.0], dtype=F64)
-    for key in ("fermi_dirac", "tanh"):
-        found = bln.solve_prox(bln.legendre.get(key), bln.regularizers.LogBarrier(0.6), v, solver="scalar")
-        assert found.z.tolist() == pytest.approx([1.0] * 3, abs=1e-15)
-        assert torch.allclose(found.dual, v + 0.6, rtol=1e-14)
-
-
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 2.0])
 def test_a_bad_entry_leaves_the_gradient_of_a_shared_weight(bad: float) -> None:
     def slope(v: torch.Tensor) -> torch.Tensor:
@@ -314,35 +261,3 @@ def test_a_bad_entry_leaves_the_gradient_of_a_shared_weight(bad: float) -> None:
 
     want = slope(torch.tensor([-1.0, -1.0, -0.5], dtype=F64))
     assert torch.allclose(slope(torch.tensor([-1.0, bad, -0.5], dtype=F64)), want, rtol=1e-14)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("v", [99.0, -40.0, 1e3, 1e5])
-def test_roots_beside_a_steep_end_are_not_taken_for_its_rounding(v, dtype):
-    """tan z + z = v: the search starts far out, where z rounds to ±π/2 and ∇φ to anything. Tolerance: 4 eps of z."""
-    sol = bln.solve_prox(
-        bln.legendre.Atan() + bln.legendre.Energy(), bln.regularizers.Zero(), torch.tensor(v, dtype=dtype)
-    )
-    end = math.pi / 2 * (1 - 1e-16)
-    root = brentq(lambda z: math.tan(z) + z - v, -end, end, xtol=1e-15, rtol=1e-15)
-    assert sol.converged
-    assert abs(float(sol.z) - root) <= 4 * torch.finfo(dtype).eps * abs(root)
-
-
-@pytest.mark.parametrize(("dtype", "v"), [(F64, 700.0), (torch.float32, 80.0)], ids=["double", "single"])
-def test_terms_whose_size_overflows_are_no_rounding(dtype: torch.dtype, v: float) -> None:
-    # asinh z + λ z = v from u = v, where λ cosh(u) u is beyond the range of floats and a Newton step moves u by 1.
-    for lam in (148.0, 1e3, 1e5):
-        sol = bln.solve_prox(
-            bln.legendre.Hypentropy(beta=1.0), bln.regularizers.SquaredL2(lam), torch.tensor([v], dtype=dtype), "scalar"
-        )
-        z = brentq(lambda z, lam=lam: math.asinh(z) + lam * z - v, 0, v, xtol=1e-300, rtol=1e-15)
-        assert sol.z.item() == pytest.approx(z, rel=64 * torch.finfo(dtype).eps)  # what v, large beside z, rounds
-
-
-def test_a_high_power_and_a_large_weight() -> None:
-    # z² + λ z = v: u = z² is far below any step that tells z.
-    sol = bln.solve_prox(
-        bln.legendre.Power(p=3.0), bln.regularizers.Huber(lam=1e12, delta=1.0), torch.tensor([0.5, -700.0], dtype=F64)
-    )
-    torch.testing.assert_close(sol.z, sol.z.new_tensor([5e-13, -7e-10]), rtol=1e-14, atol=0)  # z² is 1e-21 of λ z
