@@ -10,21 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import run
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from typer.testing import CliRunner
 
 import bilevelnet as bln
-from bilevelnet.cli import app, catalog, tables
+from bilevelnet.cli import catalog, tables
 from bilevelnet.closed_forms.absorb import rules
 from bilevelnet.closed_forms.span import INVERSES
 
 REGISTRIES = {"legendre": bln.legendre.registry, "regularizers": bln.regularizers.registry}
-
-
-def run(*args: str) -> Any:
-    return CliRunner().invoke(app, args, env={"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"})
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""verify: certificates of layers, chains, pairs and pre-norm blocks, and the command line around them."""
+"""verify: certificates of layers, chains and pairs, against solutions that share no code with the solvers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ import torch
 from rich.cells import cell_len
 from scipy.optimize import brentq
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 import bilevelnet as bln
 from bilevelnet.certificates import atlas, compare
 from bilevelnet.certificates.independent import Inclusion
 from bilevelnet.certificates.theorem import row_of
-from bilevelnet.cli import app
-from bilevelnet.cli.verify import _cells, _line
 
 ROOT = Path(bln.__file__).parent.parent
 SAMPLES = 4
@@ -157,71 +154,6 @@ def test_the_independent_solution_shares_no_code_with_the_solvers(name: str) -> 
     assert not [call for call in ("grad_conjugate(", ".prox(", ".conjugate(", "bregman_prox") if call in source]
 
 
-class PreNorm(nn.Module):
-    """x + A(norm(x))."""
-
-    def __init__(self, norm: nn.Module, d: int = 6):
-        super().__init__()
-        self.norm, self.mlp = norm, nn.Sequential(nn.Linear(d, 8), nn.GELU(), nn.Linear(8, d))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mlp(self.norm(x))
-
-
-class NoResidual(PreNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.norm(x))
-
-
-class PostNorm(PreNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.mlp(x))
-
-
-class Gated(PreNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + x * self.mlp(self.norm(x))
-
-
-class RMSNorm(nn.Module):
-    """Of one's own."""
-
-    def __init__(self, d: int, off: float = 0.0):
-        super().__init__()
-        self.weight, self.eps, self.off = nn.Parameter(torch.ones(d)), 1e-6, off
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight + self.off
-
-
-@pytest.mark.parametrize("norm", [nn.RMSNorm(6), nn.LayerNorm(6), RMSNorm(6)], ids=["rms", "layer", "own"])
-def test_pre_norm_blocks(norm: nn.Module) -> None:
-    torch.manual_seed(0)
-    block = PreNorm(norm)
-    certificate = bln.verify(block, lambda x: x + block.mlp(block.norm(x)), samples=8)
-    assert certificate.passed, certificate
-    assert ("ignores the mean" in certificate.theorem) == isinstance(norm, nn.LayerNorm)
-
-
-@pytest.mark.parametrize("block", [NoResidual, PostNorm, Gated])
-def test_other_blocks_are_refused(block: type[PreNorm]) -> None:
-    torch.manual_seed(0)
-    certificate = bln.verify(block(nn.RMSNorm(6)), samples=8)
-    assert "block: x + A(norm(x)), A sees x through its norms alone" in {r.compared for r in certificate.failures}
-
-
-class Clamped(PreNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(-3, 3) + self.mlp(self.norm(x))
-
-
-@pytest.mark.parametrize("samples", [2, 6, 8])
-def test_a_clamped_stream_is_refused(samples: int) -> None:
-    torch.manual_seed(0)
-    certificate = bln.verify(Clamped(nn.RMSNorm(6)), samples=samples)
-    assert "block: x + A(norm(x)), A sees x through its norms alone" in {r.compared for r in certificate.failures}
-
-
 def kinked(neural: Any = None) -> Any:
     """z⁺ = z⁻ + relu(z⁻), its kinks at two of the entries given and near a third."""
     layer = bln.BilevelLayer(bln.couplings.Affine(nn.ReLU()), bln.divergences.Bregman(bln.legendre.Energy()))
@@ -266,28 +198,6 @@ def test_differences_across_a_kink_bound_their_error(jump: float, order: int) ->
     assert bool((~slope.smooth[p.abs() < 1.9]).any()) == (jump > (1e-6 if order == 1 else 0.05))
 
 
-def test_a_norm_that_is_none_is_refused() -> None:
-    torch.manual_seed(0)
-    assert not bln.verify(PreNorm(RMSNorm(6, off=1e-6)), samples=8).passed
-
-
-@pytest.mark.parametrize("batch_first", [pytest.param(True, marks=pytest.mark.heavy), False])
-def test_transformer_encoder_layer(batch_first: bool) -> None:
-    torch.manual_seed(0)
-    block = nn.TransformerEncoderLayer(8, 2, 12, norm_first=True, batch_first=batch_first)
-    certificate = bln.verify(block, samples=8)
-    assert certificate.passed, certificate
-    assert not bln.verify(nn.TransformerEncoderLayer(8, 2, 12, batch_first=batch_first), samples=8).passed
-
-
-@pytest.mark.heavy
-def test_the_gpt_of_the_examples_is_certified() -> None:
-    script = ROOT / "docs" / "examples" / "certify_gpt.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.count("certified") >= 2
-    assert "NOT certified" not in done.stdout
-
-
 def test_table_json_and_plot(tmp_path: Path) -> None:
     layer = bilinear(bln.legendre.Tanh())
     certificate = bln.verify(layer, lambda z: torch.tanh(linear(layer, z)), SAMPLES)
@@ -311,123 +221,3 @@ def test_verify_loads_nothing_heavy_until_it_runs() -> None:
     code = f"import sys, bilevelnet as bln; bln.verify; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
-
-
-# The command line
-
-
-def run(*args: str) -> Any:
-    return CliRunner().invoke(app, args, env={"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"})
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, and off sys.path again afterwards."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-MINE = """
-import torch, bilevelnet as bln
-class Bad(bln.legendre.FermiDirac):
-    def grad(self, z):
-        return torch.log(z / (1 + z))
-def right():
-    return bln.BilevelLayer(bln.couplings.Bilinear(2, 2), bln.divergences.Bregman(bln.legendre.Tanh()))
-wrong = bln.BilevelLayer(bln.couplings.Bilinear(2, 2), bln.divergences.Bregman(Bad()))
-pair = bln.legendre.Tanh(), bln.regularizers.L1(0.1)
-"""
-
-
-def test_verify_by_name(folder: Path) -> None:
-    (folder / "mine_to_verify.py").write_text(MINE)
-    good = run("verify", "mine_to_verify:right", "--samples", "4", "--json", "report.json")
-    assert good.exit_code == 0, good.output
-    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["passed"]
-    bad = run("verify", "mine_to_verify:wrong", "--samples", "4")
-    assert bad.exit_code == 1
-    assert "NOT certified" in bad.output
-    assert run("verify", "mine_to_verify:pair", "--samples", "4").exit_code == 0
-    checked = run("check", "mine_to_verify:Bad")
-    assert checked.exit_code == 1
-    assert "counterexample to" in checked.output
-    assert all(cell_len(line) <= 80 for line in checked.output.splitlines())
-
-
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [("nothing", "module:attribute"), ("no_such_module:x", "no module"), ("math:pie", "it has"), ("math:pi", "float")],
-)
-def test_a_wrong_name_is_told(target: str, words: str) -> None:
-    for command in ("verify", "check"):
-        result = run(command, target)
-        assert result.exit_code == 2
-        assert words in " ".join(result.output.replace("│", " ").split())
-
-
-def test_the_atlas_command_reports_and_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from bilevelnet.cli import verify as command
-
-    holds = atlas.pair("tanh", "zero")
-    fails = atlas.Entry("tanh", "l1", "iii", "closed_form", 0.5, float("nan"), False, "value: error 5e-1")
-    monkeypatch.setattr(command, "entries", lambda: iter([holds, fails]))
-    result = run("verify", "--json", str(tmp_path / "deep" / "report.json"))
-    assert result.exit_code == 1
-    assert "1 of 2 hold, 1 FAIL" in result.output
-    assert all(cell_len(line) <= 80 for line in result.output.splitlines())
-    data = json.loads((tmp_path / "deep" / "report.json").read_text(encoding="utf-8"))
-    assert [entry["passed"] for entry in data["entries"]] == [True, False]
-    monkeypatch.setattr(command, "entries", lambda: iter([holds]))
-    assert run("verify").exit_code == 0
-
-
-def test_the_pairs_of_the_atlas() -> None:
-    pairs = atlas.pairs()
-    assert {phi for phi, _ in pairs} == set(bln.legendre.registry)
-    assert len(pairs) > 120
-    names = [*pairs, *((name, "zero") for name in atlas.NETWORKS)]
-    lines = [_line(_cells(atlas.Entry(*name, "iii", "closed_form", 1e-16, 1e-12, True))) for name in names]
-    assert {cell_len(line) for line in lines} == {79}  # no cell is wider than its column
-
-
-@pytest.mark.heavy
-def test_the_atlas_holds() -> None:
-    assert not [entry for entry in atlas.entries() if not entry.passed]
-
-
-@pytest.mark.parametrize(
-    ("kind", "chosen"),
-    [
-        ("divergence", "test_layer"),
-        ("regularizer", "test_prox"),
-        pytest.param("divergence", "test", marks=pytest.mark.heavy),
-        pytest.param("regularizer", "test", marks=pytest.mark.heavy),
-    ],
-)
-def test_new_files_pass_their_test(kind: str, chosen: str, folder: Path) -> None:
-    result = run("new", kind, "my_piece")
-    assert result.exit_code == 0, result.output
-    assert len((folder / "my_piece.py").read_text(encoding="utf-8").splitlines()) <= 15
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stdout
-    assert ("2 passed" if chosen == "test" else "1 passed, 1 deselected") in done.stdout
-    again = run("new", kind, "my_piece")
-    assert again.exit_code == 2
-    assert "not overwritten" in " ".join(again.output.split())
-
-
-@pytest.mark.parametrize("name", ["My", "1a", "class", "a-b", "torch", "test_a", "../x"])
-def test_bad_names_write_nothing(name: str, folder: Path) -> None:
-    assert run("new", "divergence", name).exit_code == 2
-    assert not list(folder.iterdir())
-
-
-@pytest.mark.parametrize("kind", ["divergence", "regularizer"])
-def test_new_and_check_print_80_columns(kind: str, folder: Path) -> None:
-    result = run("new", kind, "my_potential_x")
-    lines = result.output.splitlines()
-    target = "bilevelnet.legendre:Elu" if kind == "divergence" else "bilevelnet.regularizers:L1"
-    assert all(cell_len(line) <= 80 for line in [*lines, *run("check", target).output.splitlines()])
-    assert lines[-1] == "next: python -m pytest test_my_potential_x.py"
