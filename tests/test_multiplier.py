@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from catalog import LEGENDRE, REGULARIZERS, Spec
+from by_value import MyEntropy
+from catalog import Spec
+from multiplier_pairs import PAIRS
 from torch.func import jacfwd, jacrev, vmap
 
 import bilevelnet as bln
@@ -14,22 +16,6 @@ import bilevelnet as bln
 F64 = torch.float64
 V = torch.tensor([[0.7, -0.3, 1.9, 0.2], [-2.0, 0.1, 0.05, -0.4]], dtype=F64)
 R = bln.regularizers
-
-
-def takes(phi: Spec, g: Spec) -> bool:
-    try:
-        bln.solvers.bind(phi.build(), g.build(), "multiplier")
-    except bln.InputError:
-        return False
-    return True
-
-
-PAIRS = [
-    (phi, g)
-    for phi in LEGENDRE
-    for g in REGULARIZERS
-    if phi.first and g.build().event_ndim == 1 and phi.cls.key != "tanh_mixture" and takes(phi, g)
-]
 
 
 def ids(pairs: list[tuple[Spec, Spec]]) -> list[Any]:
@@ -164,19 +150,6 @@ def test_infeasible_is_told_for_its_row() -> None:
     assert torch.allclose(found.z[0], bln.bregman_prox(phi, R.Simplex(1.0), V[0]), rtol=1e-13)
 
 
-@pytest.mark.parametrize("v", [700.0, -700.0, 1e-300])
-def test_extremes(v: float) -> None:
-    """z to 1e-9 of its largest entry beside a bisection on the multiplier of the simplex in plain Python."""
-    row = torch.tensor([v, 0.0, 1.0], dtype=F64)
-    phi = bln.legendre.FermiDirac()
-    z = bln.bregman_prox(phi, R.Simplex(0.7), row)
-    lo, hi = -2000.0, 2000.0
-    for _ in range(200):
-        mid = (lo + hi) / 2
-        lo, hi = (mid, hi) if float(torch.sigmoid(row - mid).sum()) > 0.7 else (lo, mid)
-    assert torch.allclose(z, torch.sigmoid(row - lo), rtol=1e-9, atol=1e-12)
-
-
 def test_single_entry_empty_batch_and_limit() -> None:
     phi = bln.legendre.FermiDirac()
     assert bln.bregman_prox(phi, R.Simplex(0.3), torch.tensor([5.0], dtype=F64)).item() == pytest.approx(0.3, rel=1e-15)
@@ -202,59 +175,6 @@ def test_groups_of_one_and_a_zero_at_the_end_of_the_domain() -> None:
     want = bln.bregman_prox(power, R.L1(0.4), torch.tensor([1.0], dtype=F64))
     assert mixed[1] == 0
     assert float(mixed[0]) == pytest.approx(float(want), rel=1e-9)
-
-
-# Far out, beside one another, of both signs, tiny, and where float32 over- or underflows.
-FAR = [
-    [700.0, 0.0, 1.0, -700.0],
-    [-700.0] * 4,
-    [50.0, -50.0, 0.0, 1.0],
-    [100.0, 1.0, 0.0, 0.0],
-    [-95.0, -80.0, -1.0, -2.0],
-    [1e-300, 0.0, -1e-300, 1e-30],
-    [15.0, -15.0, 15.0, -15.0],
-]
-
-
-def far_cases() -> list[Any]:
-    first = [(p, g) for p, g in PAIRS if g.first]
-    return [
-        pytest.param(p, g, id=f"{p.name}-{g.name}", marks=() if k % 6 == 0 else pytest.mark.heavy)
-        for k, (p, g) in enumerate(first)
-    ]
-
-
-@pytest.mark.parametrize(("phi", "g"), far_cases())
-@pytest.mark.parametrize("dtype", [F64, torch.float32])
-def test_far_out(phi: Spec, g: Spec, dtype: torch.dtype) -> None:
-    """Where ∇φ takes every value nothing is unbounded; what converged has finite gradients and misses the inclusion
-    by its rounding, a few hundred eps of its terms at most (1e4 eps leaves room for the sums).
-    """
-    phi, g = phi.build().to(dtype), g.build().to(dtype)
-    v = torch.tensor(FAR, dtype=F64).to(dtype).requires_grad_()
-    found = bln.solve_prox(phi, g, v, solver="multiplier", on_failure="ignore")
-    (slope,) = torch.autograd.grad(found.z.sum(), v)
-    if phi.dual_domain == bln.domains.Reals():
-        assert not (found.status == bln.Status.unbounded).any()
-        assert not (found.status == bln.Status.infeasible).any()
-    for i in range(len(FAR)):
-        if not found.converged[i]:
-            continue
-        assert not found.z[i].isnan().any()
-        if found.z[i].isfinite().all():
-            terms = sum(t[i].detach().nan_to_num(0, 0, 0).abs().sum() for t in (v, found.dual, found.z))
-            assert slope[i].isfinite().all(), FAR[i]
-            assert found.residual[i] <= 1e4 * torch.finfo(dtype).eps * (1 + terms), FAR[i]
-
-
-def test_the_largest_entry_of_a_saturated_entropy() -> None:
-    """z = 1 to rounding while u = 49.6 still is v − λ."""
-    found = bln.solve_prox(bln.legendre.FermiDirac(), R.LinfNorm(0.4), torch.tensor([50.0, -50.0, 0.0], dtype=F64))
-    assert found.converged
-    assert float(found.dual[0]) == pytest.approx(49.6, rel=1e-15)
-    assert found.dual[1:].tolist() == [-50.0, 0.0]
-    both = bln.solve_prox(bln.legendre.Tanh(), R.LinfNorm(0.4), torch.tensor([50.0, -50.0, 0.0], dtype=F64))
-    assert torch.allclose(both.dual, torch.tensor([49.8, -49.8, 0.0], dtype=F64), rtol=1e-15)
 
 
 def test_the_largest_entry_on_a_kink_and_with_a_smooth_term() -> None:
@@ -307,35 +227,7 @@ def test_a_bad_event_leaves_the_gradient_of_a_shared_weight(make: Any, bad: floa
 
 
 def test_values_alone_on_a_constraint_inside_a_transform() -> None:
-    from test_scalar import MyEntropy
-
     for g in (R.CappedSimplex(1.0, 0.5), R.GroupLasso(0.3, ((0, 1), (2,))), R.LinfNorm(0.4)):
         forward, reverse = (m(lambda v, g=g: bln.bregman_prox(MyEntropy(), g, v))(V[0, :3]) for m in (jacfwd, jacrev))
         assert torch.allclose(forward, reverse, rtol=1e-10, atol=1e-14)
         assert bln.solve_prox(MyEntropy(), g, V[:, :3]).residual.max() <= 1e-14
-
-
-class ByValue(bln.legendre.Separable):
-    domain = bln.domains.Positive()
-
-    def value(self, z: torch.Tensor) -> torch.Tensor:
-        return z * z.log() - z + z**2 / 4
-
-
-def test_entries_that_underflow_under_a_value_alone() -> None:
-    v = torch.tensor([700.0, -700.0, 3.0, -3.0], dtype=F64)
-    sol = bln.solve_prox(ByValue(), R.Simplex(radius=1.5), v)
-    s = 700 - torch.tensor(1.5, dtype=F64).log().item() - 0.75  # the first entry has all the mass
-    torch.testing.assert_close(sol.z, torch.tensor([1.5, 0.0, 0.0, 0.0], dtype=F64))
-    torch.testing.assert_close(sol.dual, v - s)
-    a = torch.tensor([1.0, -2.0, 0.5, 1.5], dtype=F64)
-    sol = bln.solve_prox(ByValue(), R.AffineSet(a=a, b=0.3), torch.full_like(v, -700.0))
-    torch.testing.assert_close(sol.z, torch.tensor([0.0, 0.0, 0.0, 0.2], dtype=F64))
-    s = (-700 - (torch.tensor(0.2, dtype=F64).log().item() + 0.1)) / 1.5
-    torch.testing.assert_close(sol.dual, -700 - s * a)  # of z = e^−1631, which no float holds, too
-
-
-def test_a_ball_under_hypentropy_far_out() -> None:
-    v = torch.full((4,), 700.0, dtype=F64)
-    z = bln.bregman_prox(bln.legendre.Hypentropy(beta=1.0), R.L2Ball(radius=0.8), v)
-    torch.testing.assert_close(z, torch.full_like(v, 0.4))
