@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map
 from ..regularizers import Regularizer
@@ -14,3 +15,12 @@ class Solver:
 
     def bind(self, phi: Legendre, g: Regularizer) -> Map:
         raise NotImplementedError
+
+
+class Iterative(Solver):
+    """A solver that iterates: to ``tol``, 0 for the rounding of the terms, in at most ``max_iter`` steps."""
+
+    def __init__(self, tol: float = 0.0, max_iter: int = 120):
+        if not tol >= 0 or max_iter < 1:
+            raise InputError(f"{self.name}: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
+        self.tol, self.max_iter = tol, max_iter

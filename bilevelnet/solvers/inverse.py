@@ -18,13 +18,12 @@ from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.derivative import derivatives
 from ..numerics.entrywise import in_blocks
-from ..numerics.operator import register
 from ..numerics.search import search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import readable, tracked
 from .charts import chart, common_domain, origin, total, unchart
-from .twin import Twin, kept_handle, tensors_of
+from .twin import Held, Twin, tensors_of
 
 
 class Point(NamedTuple):
@@ -90,10 +89,7 @@ class Inverse:
         self.phi, self.terms, self.max_iter, self.tol = phi, terms, max_iter, tol
         self.in_dual = _in_dual(phi, terms)
         self.name = "root search"
-        self._family: Family | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
+        self.family = Held(Family, phi, *terms)
 
     # What closed_forms.Absorbed offers too, for the select move.
     basis = None
@@ -129,7 +125,7 @@ class Inverse:
             start = init[1] if self.in_dual else unchart(common_domain(self.phi, self.terms), init[0])
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
-        x, code, iterations = search(w, start, tensors, self._handle(), self.max_iter, self.tol)
+        x, code, iterations = search(w, start, tensors, self.family.handle(), self.max_iter, self.tol)
         with torch.no_grad():
             z = self._primal(x)
             # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
@@ -150,14 +146,6 @@ class Inverse:
         if not self.terms and self.phi.dual_domain != Interval():  # on its edge a rounded residual is 0 far out
             status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
         return Point(z, u, status, iterations)
-
-    def _handle(self) -> int:
-        if torch.compiler.is_compiling():
-            return kept_handle(Family, self.phi, *self.terms)
-        if self._family is None:
-            self._family = Family(self.phi, *self.terms)
-            self.handle = register(self._family)
-        return self.handle
 
     def _overflows(self, x: Tensor, code: Tensor) -> Tensor:
         """Whether what the search took for a jump is a z beyond the range of floats."""

@@ -15,20 +15,19 @@ from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
 from ..numerics import attach, norm
 from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
-from ..numerics.operator import register
 from ..numerics.search import search
 from ..problem import Prox, anchor
 from ..regularizers import Regularizer, Sum, Zero
 from ..solution import CONVERGED, INVALID, MAX_ITER
 from ..values import all_finite, readable, tracked
-from .base import Solver
+from .base import Iterative
 from .equation import Linear, kept
 from .equations import equation_of
 from .scalar import Scalar
-from .twin import Twin, kept_handle, tensors_of
+from .twin import Held, Twin, tensors_of
 
 
-class Multiplier(Solver):
+class Multiplier(Iterative):
     """Simplices, balls, norms and one linear equation: a bracketed search for the multiplier, the separable problem
     inside it in closed form or by the scalar solver; derivatives by attached Newton steps on the multiplier.
 
@@ -37,11 +36,6 @@ class Multiplier(Solver):
     """
 
     name = "multiplier"
-
-    def __init__(self, tol: float = 0.0, max_iter: int = 120):
-        if not tol >= 0 or max_iter < 1:
-            raise InputError(f"multiplier: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
-        self.tol, self.max_iter = tol, max_iter
 
     def bind(self, phi: Legendre, g: Regularizer) -> MultiplierMap:
         return MultiplierMap(phi, g, self)
@@ -86,10 +80,7 @@ class MultiplierMap(Map):
         self.phi, self.g, self.solver = phi, g, solver
         self.terms = list(g.terms())
         self.split = Split(phi, *self.terms)
-        self._family: Family | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
+        self.family = Held(Family, phi, *self.terms)
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         equation, inner = self.split.equation, self.split.inner
@@ -97,7 +88,7 @@ class MultiplierMap(Map):
         finite, keep = masked(given)
         tensors = tensors_of([self.phi, *self.terms])
         start = self._start(given, finite, keep, init)
-        x, code, iterations = search(given, start, tensors, self._handle(), self.solver.max_iter, self.solver.tol)
+        x, code, iterations = search(given, start, tensors, self.family.handle(), self.solver.max_iter, self.solver.tol)
         asleep = equation.inactive(self.split.free, finite.detach(), everywhere(keep, finite))
         # Where v is finite and every root is found there is nothing to tell, if the separable problem is always solved.
         off, status, rest = None, code, finite
@@ -228,14 +219,6 @@ class MultiplierMap(Map):
         inside = inside & (a * equation.normal(moved, v) >= 0)  # on the same face
         small = missed.abs() <= eps**0.5 * (a * z).abs().sum(equation.dim, keepdim=True)
         return torch.where(inside & small & far & step.isfinite(), step, 0.0).detach()
-
-    def _handle(self) -> int:
-        if torch.compiler.is_compiling():
-            return kept_handle(Family, self.phi, *self.terms)
-        if self._family is None:
-            self._family = Family(self.phi, *self.terms)
-            self.handle = register(self._family)
-        return self.handle
 
     def explain(self) -> str:
         inner = self.split.inner

@@ -15,23 +15,21 @@ from ..maps import Map, Near, Outcome
 from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
-from ..numerics.operator import register
 from ..numerics.search import search
 from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, Zero
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked
-from .base import Solver
+from .base import Iterative
 from .coordinates import Coordinates
 from .newton_family import Family, LinearFamily, TransposedFamily
 from .newton_system import dense
 from .samples import refute
-from .twin import kept_handle, tensors_of
+from .twin import Held, tensors_of
 
-FAMILIES = (Family, LinearFamily, TransposedFamily)
 LARGEST = 500  # entries of an event whose Hessian is formed: 128 of them take 256 MB in float64
 
 
-class Newton(Solver):
+class Newton(Iterative):
     """∇φ(z) + ∇g(z) = v by damped Newton steps in u = ∇φ(z), or in a chart of the domain where ∇φ* is no formula.
 
     φ and g may couple the entries and be given by their values alone. Every element has its line search and its
@@ -43,9 +41,8 @@ class Newton(Solver):
     name = "newton"
 
     def __init__(self, tol: float = 0.0, max_iter: int = 200, largest: int = LARGEST):
-        if not tol >= 0 or max_iter < 1:
-            raise InputError(f"newton: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
-        self.tol, self.max_iter, self.largest = tol, max_iter, largest
+        super().__init__(tol, max_iter)
+        self.largest = largest
 
     def bind(self, phi: Legendre, g: Regularizer) -> NewtonMap:
         return NewtonMap(phi, g, self)
@@ -66,10 +63,9 @@ class NewtonMap(Map):
         if not self.event_ndim:
             raise InputError(f"{phi.label} + {g.label} is separable: the scalar solver takes it entry by entry")
         self.coordinates = Coordinates(phi, self.terms, self.event_ndim)
-        self._family: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_family": None}  # the twins and their handles are this process's
+        arguments = self.event_ndim, solver.largest, phi, *self.terms
+        self.family = Held(Family, *arguments)
+        self.inverses = Held(LinearFamily, *arguments), Held(TransposedFamily, *arguments)
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         c, good = self.coordinates, v.isfinite()
@@ -79,7 +75,7 @@ class NewtonMap(Map):
         refute([self.phi, *self.terms], v, c.point)
         start = None if init is None else c.unknown(init.z, init.dual)
         tensors = tensors_of([self.phi, *self.terms])
-        x, code, iterations = search(v, start, tensors, self._handles()[0], self.solver.max_iter, self.solver.tol)
+        x, code, iterations = search(v, start, tensors, self.family.handle(), self.solver.max_iter, self.solver.tol)
         # Derivatives of an element without a solution, times 0, would be NaN in the weights that all elements share.
         lost = (code == NONE) | ~x.isfinite()
         x = torch.where(lost, c.starts(v)[-1], x)
@@ -121,21 +117,12 @@ class NewtonMap(Map):
         n = self.event_ndim
         event = x.shape[x.ndim - n :]
         if event.numel() > self.solver.largest:
-            _, handle, transposed = self._handles()
-            inverse = Inverse(handle, transposed, self._family)
+            direct, transposed = self.inverses
+            inverse = Inverse(direct.handle(), transposed.handle(), self.inverses)
             return lambda r: linear_solve(r, inverse, [x, *tensors])
         with torch.no_grad():
             system = dense({k: t.detach() for k, t in self.coordinates.curvatures(x.detach()).items()})
         return lambda r: system.inverse(r.flatten(-n)).unflatten(-1, event)
-
-    def _handles(self) -> tuple[int, ...]:
-        arguments = (self.event_ndim, self.solver.largest, self.phi, *self.terms)
-        if torch.compiler.is_compiling():
-            return tuple(kept_handle(make, *arguments) for make in FAMILIES)
-        if self._family is None:
-            self._family = [make(*arguments) for make in FAMILIES]
-            self.handles = tuple(register(f) for f in self._family)
-        return self.handles
 
     def explain(self) -> str:
         c = self.coordinates

@@ -16,13 +16,13 @@ from ..maps import Map, Near, Outcome
 from ..regularizers import Box, Regularizer
 from ..solution import INFEASIBLE, INVALID
 from ..values import all_finite, readable
-from .base import Solver
+from .base import Iterative
 from .charts import common_domain
 from .inverse import Inverse
 from .twin import tensors_of
 
 
-class Scalar(Solver):
+class Scalar(Iterative):
     """u + ∂g(∇φ*(u)) ∋ v by a bracketed Newton search; the piecewise-linear part of g is selected exactly.
 
     ``tol``: on |∇φ(z) + g'(z) − v|, in dual units; 0 stops at the rounding of its terms. ``max_iter`` counts
@@ -30,11 +30,6 @@ class Scalar(Solver):
     """
 
     name = "scalar"
-
-    def __init__(self, tol: float = 0.0, max_iter: int = 120):
-        if not tol >= 0 or max_iter < 1:
-            raise InputError(f"scalar: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
-        self.tol, self.max_iter = tol, max_iter
 
     def bind(self, phi: Legendre, g: Regularizer) -> ScalarMap:
         return ScalarMap(phi, g, self)

@@ -13,19 +13,18 @@ from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
 from ..numerics.bracket import LIMIT, NONE
 from ..numerics.dual_search import DualPoint, Sizes, dual_search
-from ..numerics.operator import register
 from ..numerics.splitting import minimise
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, worst
 from ..values import tracked
-from .base import Solver
+from .base import Iterative
 from .certificate import Certificate, Term
 from .dual_problem import Dual, Split, scaled_rows, vectors
 from .inverse import flat
-from .twin import Twin, kept_handle, tensors_of
+from .twin import Held, Twin, tensors_of
 
 
-class Splitting(Solver):
+class Splitting(Iterative):
     """argmin φ(z) + Σ g_i(A_i z) − ⟨z, v⟩ over the multipliers y_i ∈ ∂g_i(A_i z): a forward-backward step on the dual,
     made fast by semismooth Newton steps and global by its envelope; derivatives by attached Newton steps.
 
@@ -36,9 +35,7 @@ class Splitting(Solver):
     name = "splitting"
 
     def __init__(self, tol: float = 0.0, max_iter: int = 200):
-        if not tol >= 0 or max_iter < 1:
-            raise InputError(f"splitting: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
-        self.tol, self.max_iter = tol, max_iter
+        super().__init__(tol, max_iter)
 
     def bind(self, phi: Legendre, g: Regularizer) -> SplittingMap:
         return SplittingMap(phi, g, self)
@@ -95,10 +92,7 @@ class SplittingMap(Map):
         self.split = Split(phi, *self.terms)
         if not self.split.outer:
             raise InputError(f"{g.label} with {phi.label} has no multipliers to search for")
-        self._family: Family | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_family": None}  # the twin and its handle are this process's
+        self.family = Held(Family, phi, *self.terms)
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         split, n = self.split, self.split.event_ndim
@@ -112,7 +106,7 @@ class SplittingMap(Map):
         graph = tracked(v, *tensors)
         sizes = Sizes(n, sum(widths), len(widths), graph)
         start = None if init is None else self._start(init, v, widths)
-        found = dual_search(v, start, tensors, self._handle(), sizes, self.solver.max_iter, self.solver.tol)
+        found = dual_search(v, start, tensors, self.family.handle(), sizes, self.solver.max_iter, self.solver.tol)
         y = self._attached(found, v, widths) if graph else found.y
         z, u = split.inner.point(self._shifted(y, v, widths))
         certificate = self._certificate(y, z, found.steps, v, widths)
@@ -175,14 +169,6 @@ class SplittingMap(Map):
             r = self._fixed_point(y, found.steps, v, widths)
             y = y - (found.inverse @ (r - r.detach()).unsqueeze(-1)).squeeze(-1)
         return y
-
-    def _handle(self) -> int:
-        if torch.compiler.is_compiling():
-            return kept_handle(Family, self.phi, *self.terms)
-        if self._family is None:
-            self._family = Family(self.phi, *self.terms)
-            self.handle = register(self._family)
-        return self.handle
 
     def explain(self) -> str:
         inside = " + ".join([self.phi.label, *(t.label for t in self.split.inside)])

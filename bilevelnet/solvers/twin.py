@@ -59,3 +59,25 @@ def kept_handle(make: Make, *arguments: Any) -> int:
 
 # What torch.compiler.assume_constant_result sets; calling it would import torch._dynamo.
 kept_handle._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+class Held:
+    """make(*arguments) for the search operators, made when its handle is first asked for.
+
+    A copy or a pickle of it makes its own: the twin and its handle are this process's.
+    """
+
+    def __init__(self, make: Make, *arguments: Any):
+        self.make, self.arguments = make, arguments
+        self.made: tuple[Any, int] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Held, (self.make, *self.arguments)
+
+    def handle(self) -> int:
+        if torch.compiler.is_compiling():
+            return kept_handle(self.make, *self.arguments)
+        if self.made is None:
+            family = self.make(*self.arguments)
+            self.made = family, register(family)
+        return self.made[1]
