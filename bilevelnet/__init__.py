@@ -1,14 +1,18 @@
 """bilevelnet: layers z⁺ = argmin_z f(z, z⁻) + D(z, z⁻) + g(z) as torch modules."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from . import couplings, divergences, domains, legendre, models, regularizers, solvers
+from . import couplings, divergences, domains, legendre, regularizers, solvers
 from .chain import Chain
 from .errors import DomainError, InputError, SolveError
+from .later import later
 from .layer import BilevelLayer
 from .losses import FenchelYoung, fenchel_young
 from .prox import bregman_prox, solve_prox
 from .solution import Solution, Status
+
+if TYPE_CHECKING:
+    from . import models
 
 __version__ = "0.1.0"
 
@@ -38,21 +42,14 @@ __all__ = [
 ]
 
 
-# Loaded when used: name, module, and what of it.
-_LATER = {
-    "Certificate": (".certificates", "Certificate"),
-    "certificates": (".certificates", None),
-    "from_activation": (".certificates.activation", "from_activation"),
-    "testing": (".testing", None),
-    "verify": (".certificates", "verify"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    module, attribute = _LATER[name]
-    found = importlib.import_module(module, __name__)
-    return found if attribute is None else getattr(found, attribute)
+__getattr__ = later(
+    __name__,
+    {
+        "Certificate": ".certificates",
+        "certificates": ".certificates",
+        "from_activation": ".certificates.activation",
+        "models": ".models",
+        "testing": ".testing",
+        "verify": ".certificates",
+    },
+)

@@ -68,9 +68,10 @@ def _part(error: Tensor, bound: Tensor) -> Tensor:
 
 
 def _shown(t: Tensor, place: tuple[int, ...], shape: torch.Size) -> str:
-    """The part of t at the place, as far as t has its dimensions: a sample of another width is shown whole."""
+    """The part of t at the place, as far as t has its dimensions: the entry, else the whole sample, else all of it."""
     t = t.detach().cpu()
-    t = t[place] if t.shape[: len(shape)] == shape else t[place[0]]
+    n = len(shape) if t.shape[: len(shape)] == shape else int(t.shape[:1] == shape[:1])
+    t = t[place[:n]]
     numbers = t.reshape(-1).tolist()
     if len(numbers) == 1:
         return repr(numbers[0])

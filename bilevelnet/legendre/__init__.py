@@ -2,10 +2,10 @@
 
 # ruff: noqa: F401 (each import is an export: __all__ and the registry are read off the namespace)
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..later import later
 from ..piece import build, registry_of
-from .activation import ActivationPotential
 from .atan import Atan
 from .ball import BallHellinger, BallLogBarrier
 from .base import Legendre, Separable
@@ -37,6 +37,9 @@ from .total import Total
 from .transformed import Transformed
 from .tsallis import Tsallis
 
+if TYPE_CHECKING:
+    from .activation import ActivationPotential
+
 __all__ = ["get", "registry", *(n for n, c in globals().items() if isinstance(c, type) and issubclass(c, Legendre))]
 
 registry: dict[str, type[Legendre]] = registry_of(globals(), Legendre)
@@ -45,3 +48,6 @@ registry: dict[str, type[Legendre]] = registry_of(globals(), Legendre)
 def get(key: str, **params: Any) -> Legendre:
     """The Legendre function of that name; InputError lists the known names and parameters."""
     return build(registry, "Legendre function", key, params)
+
+
+__getattr__ = later(__name__, {"ActivationPotential": ".activation"})  # its quadrature is for the few who ask for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -81,17 +82,15 @@ def nearby(table: Panels, y: Tensor) -> Tensor:
 
 def _gauss(f: Function, lo: Tensor, hi: Tensor) -> Tensor:
     """∫ f from lo to hi by ``NODES`` Gauss-Legendre nodes."""
-    nodes, weights = (torch.as_tensor(t, dtype=lo.dtype, device=lo.device) for t in RULE)
+    nodes, weights = (torch.as_tensor(t, dtype=lo.dtype, device=lo.device) for t in _rule(NODES))
     x = lo.unsqueeze(-1) + (hi - lo).unsqueeze(-1) * nodes
     return (hi - lo) * (f(x) * weights).sum(-1)
 
 
+@cache
 def _rule(n: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Nodes and weights of the Gauss-Legendre rule on [0, 1], from the Jacobi matrix (Golub & Welsch, 1969)."""
     k = torch.arange(1, n, dtype=torch.float64)
     beta = k / (4 * k**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(beta, 1) + torch.diag(beta, -1))
     return tuple(((nodes + 1) / 2).tolist()), tuple((vectors[0] ** 2).tolist())
-
-
-RULE = _rule(NODES)

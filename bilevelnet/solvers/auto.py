@@ -12,21 +12,44 @@ A layer's f that is not affine in z is a term of g, and its D is φ (see problem
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import ClassVar
+
 from ..closed_forms.plan import check_domains
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map
 from ..regularizers import Regularizer
 from .base import Solver
-from .closed_form import ClosedForm
-from .conic import Conic
-from .multiplier import Multiplier
-from .newton import Newton
-from .scalar import Scalar
-from .splitting import Splitting
 
-registry: dict[str, type[Solver]] = {s.name: s for s in (ClosedForm, Scalar, Multiplier, Newton, Splitting, Conic)}
-ORDER: tuple[type[Solver], ...] = (ClosedForm, Scalar, Multiplier, Newton, Splitting, Conic)
+
+class Registry(Mapping[str, type[Solver]]):
+    """The solvers by name, in the order of the tree. The module of a name holds its class, and loads when looked up."""
+
+    classes: ClassVar[dict[str, str]] = {
+        "closed_form": "ClosedForm",
+        "scalar": "Scalar",
+        "multiplier": "Multiplier",
+        "newton": "Newton",
+        "splitting": "Splitting",
+        "conic": "Conic",
+    }
+
+    def __getitem__(self, name: str) -> type[Solver]:
+        return getattr(import_module(f".{name}", __package__), self.classes[name])  # type: ignore[no-any-return]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.classes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+registry = Registry()
 
 
 def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list[str]]:
@@ -47,9 +70,9 @@ def bind(phi: Legendre, g: Regularizer, solver: str | Solver) -> tuple[Map, list
             raise InputError(f"unknown solver {solver!r}; known: auto, {', '.join(registry)}, or a solver object")
         return registry[solver]().bind(phi, g), []
     reasons: list[str] = []
-    for candidate in ORDER:
+    for name in registry:
         try:
-            return candidate().bind(phi, g), reasons
+            return registry[name]().bind(phi, g), reasons
         except InputError as refusal:
-            reasons.append(f"not {candidate.name}: {refusal}")
+            reasons.append(f"not {name}: {refusal}")
     raise InputError(f"no solver takes {phi.label} + {g.label}: " + "; ".join(reasons))
