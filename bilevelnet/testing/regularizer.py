@@ -210,8 +210,9 @@ def _dtypes(g: Regularizer, event: Event, draw: Draw) -> Finding:
     got = g.prox(v.float())
     if got.dtype is not torch.float32:
         raise AssertionError(f"prox turns float32 into {got.dtype}")
-    eps = torch.finfo(torch.float32).eps
-    return Finding(event.norm(got.double() - want), 50 * eps * (event.norm(v) + event.norm(want)) + 1e-30, {"v": v})
+    single = torch.finfo(torch.float32)  # what underflows there has no relative precision
+    tolerance = 50 * single.eps * (event.norm(v) + event.norm(want)) + single.tiny
+    return Finding(event.norm(got.double() - want), tolerance, {"v": v})
 
 
 def _expression(g: Regularizer, event: Event, draw: Draw) -> Finding:
