@@ -12,7 +12,7 @@ from .prox import bregman_prox, solve_prox
 from .solution import Solution, Status
 
 if TYPE_CHECKING:
-    from . import models
+    from . import interop, models
 
 __version__ = "0.1.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "domains",
     "fenchel_young",
     "from_activation",
+    "interop",
     "legendre",
     "models",
     "regularizers",
@@ -48,6 +49,7 @@ __getattr__ = later(
         "Certificate": ".certificates",
         "certificates": ".certificates",
         "from_activation": ".certificates.activation",
+        "interop": ".interop",
         "models": ".models",
         "testing": ".testing",
         "verify": ".certificates",
