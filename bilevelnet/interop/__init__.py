@@ -1,8 +1,13 @@
-"""Problems and layers in other people's notation: quadratic programs."""
+"""Problems and layers in other people's notation: cvxpy problems, quadratic programs."""
 
 from __future__ import annotations
 
 from ..later import later
 
-__all__: list[str] = []
-__getattr__ = later(__name__, {})
+__all__ = ["from_cvxpy"]
+__getattr__ = later(
+    __name__,
+    {
+        "from_cvxpy": ".cvxpy_layer",
+    },
+)

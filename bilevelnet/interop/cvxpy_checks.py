@@ -1,0 +1,131 @@
+"""Whether a cvxpy problem can be a layer, and which of its constraints cannot hold together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+
+
+class Model(NamedTuple):
+    """A DCP problem with its parameters and variables; of a geometric program, its logarithms (``log``: which
+    parameters enter by their logarithm; all variables come out as one).
+    """
+
+    problem: Any
+    parameters: list[Any]
+    variables: list[Any]
+    log: list[bool]
+
+    @property
+    def geometric(self) -> bool:
+        return any(self.log)
+
+
+def checked(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Model:
+    """The problem as a Model; InputError where it is not a convex, DPP problem of exactly these parameters."""
+    import cvxpy as cp
+
+    if not isinstance(problem, cp.Problem):
+        raise InputError(f"from_cvxpy takes a cvxpy.Problem, not a {type(problem).__name__}")
+    _check_lists(problem, parameters, variables)
+    if problem.is_mixed_integer():
+        raise InputError("the problem has boolean or integer variables: its solution has no derivative; relax them")
+    leaves = (*problem.variables(), *problem.parameters())
+    if any(leaf.is_complex() for leaf in leaves):
+        raise InputError("complex variables and parameters cannot be imported: state the real and imaginary parts")
+    if problem.is_dcp():
+        if not problem.is_dpp():
+            raise InputError(
+                f"the problem is not DPP: {_not_dpp(problem)} is not affine in the parameters, or multiplies two of "
+                f"them. Make what is nonlinear in the parameters a parameter of its own, and compute it in torch"
+            )
+        return Model(problem, list(parameters), list(variables), [False] * len(parameters))
+    if problem.is_dgp() and problem.is_dpp("dgp"):
+        return _logarithms(problem, parameters, variables)
+    raise InputError(f"the problem is not convex by the rules of cvxpy (DCP): see {_not_dcp(problem)}")
+
+
+def _check_lists(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> None:
+    known, given = {p.id: p for p in problem.parameters()}, [p.id for p in parameters]
+    missing = [p.name() for i, p in known.items() if i not in given]
+    extra = [p.name() for p in parameters if p.id not in known]
+    if missing or extra or len(set(given)) < len(given):
+        raise InputError(
+            "parameters must name each parameter of the problem once: "
+            + (f"missing {', '.join(missing)}" if missing else f"not in it {', '.join(extra)}" if extra else "twice")
+        )
+    here = {v.id for v in problem.variables()} | {v.id for c in problem.constraints for v in c.dual_variables}
+    strange = [v.name() for v in variables if v.id not in here]
+    if strange or not variables:
+        what = f"{', '.join(strange)} is neither" if strange else "none is given; name"
+        raise InputError(f"variables: {what} a variable of the problem nor a constraint's dual variable")
+
+
+def _logarithms(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> Model:
+    """The geometric program in the logarithms of its variables and parameters."""
+    import cvxpy as cp
+
+    reduction = cp.reductions.Dgp2Dcp(problem)
+    convex, _ = reduction.apply(problem)
+    logs = reduction.canon_methods._parameters
+    by_id = {v.id: v for v in convex.variables()}
+    found = [by_id.get(reduction.var_id_map.get(v.id, [None])[0]) for v in variables]
+    if any(v is None for v in found):
+        raise InputError("dual variables of a geometric program cannot be imported: give its variables")
+    return Model(convex, [logs.get(p, p) for p in parameters], found, [p in logs for p in parameters])
+
+
+def _not_dcp(problem: Any) -> str:
+    parts = [problem.objective, *problem.constraints]
+    wrong = next(p for p in parts if not p.is_dcp())
+    return f"{_smallest(wrong.args[0], lambda e: e.is_dcp())} in {wrong}" if hasattr(wrong, "args") else str(wrong)
+
+
+def _not_dpp(problem: Any) -> str:
+    parts = [problem.objective, *problem.constraints]
+    wrong = next((p for p in parts if not p.is_dpp()), problem.objective)
+    return f"{_smallest(wrong.args[0], lambda e: e.is_dpp())} in {wrong}"
+
+
+def _smallest(expression: Any, good: Any) -> Any:
+    """The deepest subexpression that is not good."""
+    wrong = next((a for a in expression.args if hasattr(a, "args") and not good(a)), None)
+    return expression if wrong is None else _smallest(wrong, good)
+
+
+def conflict(problem: Any, values: Sequence[np.ndarray]) -> str:
+    """Constraints that cannot hold together at these parameters: those that give way where least is missing in all."""
+    import cvxpy as cp
+
+    for p, value in zip(problem.parameters(), values, strict=True):
+        p.value = value
+    slack, held, relaxed = [], [], []
+    for c in problem.constraints:
+        if isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
+            t = cp.Variable(c.shape, nonneg=isinstance(c, cp.constraints.Inequality))
+            gap = c.args[0] - c.args[1]
+            held.append(gap <= t if isinstance(c, cp.constraints.Inequality) else gap == t)
+            slack.append(cp.sum(cp.abs(t)))
+            relaxed.append((c, t))
+        else:
+            held.append(c)
+    if slack:
+        try:
+            cp.Problem(cp.Minimize(cp.sum(slack)), held).solve(solver=cp.SCS if _semidefinite(problem) else cp.CLARABEL)
+        except cp.error.SolverError:
+            return ", ".join(map(str, problem.constraints))
+        broken = [(c, np.abs(t.value).max()) for c, t in relaxed if t.value is not None]
+        named = [f"{c} (missed by {gap:.3g})" for c, gap in broken if gap > 1e-6 * (1 + max(g for _, g in broken))]
+        if named:
+            return ", ".join(named)
+    return ", ".join(map(str, problem.constraints)) or "the domain of the objective"
+
+
+def _semidefinite(problem: Any) -> bool:
+    import cvxpy as cp
+
+    return any(isinstance(c, cp.constraints.PSD) for c in problem.constraints)

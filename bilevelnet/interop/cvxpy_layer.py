@@ -1,0 +1,163 @@
+"""from_cvxpy: a convex problem with parameters, written in cvxpy, as a torch module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SolveError
+from ..solution import INFEASIBLE, INVALID, KINK, MEANING, UNBOUNDED, Status, check_policy, tell
+from ..values import readable
+from .cvxpy_checks import checked, conflict
+from .cvxpy_routes import routes
+from .cvxpy_values import Parameters, Values
+
+
+@dataclass
+class ImportedSolution:
+    """One value a variable, and of each element of the batch its ``Status``, the residual that its solver states, and
+    the solver's name.
+    """
+
+    values: tuple[Tensor, ...]
+    status: Tensor
+    residual: Tensor
+    solver: str
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether each element was solved."""
+        return self.status <= KINK
+
+
+class ImportedLayer(nn.Module):
+    """(parameters) ↦ (variables): the minimiser of a cvxpy problem, by the fastest solver that takes its form.
+
+    Called with one tensor a parameter, (…, *parameter.shape), whose batch dimensions broadcast; returns a tuple with
+    one tensor (…, *variable.shape) a variable, in the dtype and on the device of the parameters. Raises InputError for
+    counts, shapes and types, and SolveError, as ``on_failure`` says, for elements without a solution.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        parameters: Sequence[Any],
+        variables: Sequence[Any],
+        confirm: bool = True,
+        on_failure: str = "raise",
+    ):
+        super().__init__()
+        self.source = problem, list(parameters), list(variables)
+        self.on_failure = check_policy(on_failure)
+        self.model = checked(problem, parameters, variables)
+        self.given = Parameters(parameters)
+        self.route, self.passed_over = routes(self.model, confirm)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return self._settled(*self._solved(tensors)).values
+
+    def solve(self, *tensors: Tensor) -> ImportedSolution:
+        """The values with the status of each element."""
+        return self._settled(*self._solved(tensors))
+
+    def _solved(self, tensors: Sequence[Tensor]) -> tuple[ImportedSolution, Values, str]:
+        values, dtype = self.given.read(tensors)
+        faults = self.given.faults(values)
+        z, status, residual = self.route.solve(self._entering(values))
+        if self.model.geometric:
+            z = [t.exp() for t in z]
+        for _, mask in faults:
+            status = torch.where(mask, INVALID, status)
+        status = status.expand(values.batch).to(torch.int8)
+        device = values.like.device
+        out = tuple(
+            t.to(device, dtype).expand((*values.batch, *v.shape)) for t, v in zip(z, self.source[2], strict=True)
+        )
+        words = faults[0][0] if faults else ""
+        return ImportedSolution(out, status, residual.expand(values.batch), self.route.name), values, words
+
+    def _entering(self, values: Values) -> Values:
+        """The values that the solved problem sees: of a geometric program, logarithms."""
+        if not self.model.geometric:
+            return values
+        flat = [t.log() if log else t for t, log in zip(values.flat, self.model.log, strict=True)]
+        return values._replace(flat=flat)
+
+    def _settled(self, solution: ImportedSolution, values: Values, words: str) -> ImportedSolution:
+        """The solution after the policy for failed elements; where nothing can be read, they are NaN."""
+        failed = solution.status > KINK
+        if self.on_failure == "ignore" or (readable(failed) and not bool(failed.any())):
+            return solution
+        if readable(failed) and self.on_failure != "nan":
+            tell(None, SolveError(self._words(solution, values, words)), self.on_failure)
+            return solution
+        masks = (failed.reshape(*failed.shape, *[1] * (t.ndim - failed.ndim)) for t in solution.values)
+        z = tuple(torch.where(m, torch.nan, t) for m, t in zip(masks, solution.values, strict=True))
+        return ImportedSolution(z, solution.status, solution.residual, solution.solver)
+
+    def _words(self, solution: ImportedSolution, values: Values, words: str) -> str:
+        """What failed first, and the constraint, parameter or objective that it comes from."""
+        index = tuple((solution.status > KINK).nonzero()[0].tolist())
+        status = int(solution.status[index])
+        count = f"{int((solution.status > KINK).sum())} of {solution.status.numel()} elements have no solution"
+        where = f", first at {index}" if index else ""
+        if status == INFEASIBLE:
+            why = f"infeasible: {self._conflict(values, index)}"
+        elif status == UNBOUNDED:
+            why = f"unbounded: the objective {self.source[0].objective} has no minimum there"
+        elif status == INVALID and words:
+            why = f"invalid: {words}"
+        else:
+            why = MEANING[Status(status)]
+        return f"{count}{where}: {why} (solver {solution.solver})"
+
+    def _conflict(self, values: Values, index: tuple[int, ...]) -> str:
+        if self.model.geometric:
+            return ", ".join(map(str, self.source[0].constraints))
+        problem, parameters, _ = self.source
+        one = []
+        for p, x in zip(parameters, values.flat, strict=True):
+            entries = x.detach().expand(*values.batch, x.shape[-1])[index].double().cpu().numpy()
+            one.append((p, entries.reshape(p.shape, order="F")))
+        order = {p.id: value for p, value in one}
+        return conflict(problem, [order[p.id] for p in problem.parameters()])
+
+    def explain(self) -> str:
+        """Which solver, why, and why not the faster ones."""
+        return "\n".join([self.route.explain(), *self.passed_over])
+
+    def extra_repr(self) -> str:
+        return self.explain()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ImportedLayer:
+        # No weights of its own: what was built serves the copy too.
+        twin = copy.copy(self)
+        memo[id(self)] = twin
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImportedLayer, (*self.source, False, self.on_failure)
+
+
+def from_cvxpy(
+    problem: Any,
+    parameters: Sequence[Any],
+    variables: Sequence[Any],
+    confirm: bool = True,
+    on_failure: str = "raise",
+) -> ImportedLayer:
+    """A convex problem of cvxpy as a layer, called as CvxpyLayer(problem, parameters, variables) of cvxpylayers is.
+
+    The problem's expressions are read and matched with φ, f and g of the catalogue; what matches is solved by the
+    solvers of the library (``layer.explain()`` says by which), the rest through cvxpy's cone program. ``variables``
+    may hold dual variables of constraints. ``confirm``: compare a match with the solution of the whole problem by
+    cvxpy at random parameters, now. ``on_failure``: as in BilevelLayer.
+
+    Raises InputError for a problem that is not convex or not DPP, naming the expression, and for lists that do not fit.
+    """
+    return ImportedLayer(problem, parameters, variables, confirm, on_failure)

@@ -1,0 +1,166 @@
+"""The parameters of a cvxpy problem as tensors, and what is affine in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..values import at_least_float32, check_floating, readable
+
+
+class Values(NamedTuple):
+    """One tensor a parameter, (…, size), its entries column by column as cvxpy counts them; ``like`` gives the dtype
+    and device, ``batch`` is the shape to which the leading dimensions of all of them broadcast.
+    """
+
+    flat: list[Tensor]
+    batch: tuple[int, ...]
+    like: Tensor
+
+
+class Parameters:
+    """The parameters of a problem in the order of the call: each tensor is (…, *parameter.shape)."""
+
+    def __init__(self, parameters: Sequence[Any]):
+        self.parameters = tuple(parameters)
+        self.names = [p.name() for p in parameters]
+        self.sizes = [int(p.size) for p in parameters]
+        self.offsets = np.cumsum([0, *self.sizes])
+
+    @property
+    def total(self) -> int:
+        return int(self.offsets[-1])
+
+    def read(self, tensors: Sequence[Any]) -> tuple[Values, torch.dtype]:
+        """(the values, at least float32; the dtype in which they came). InputError for counts, types and shapes."""
+        if len(tensors) != len(self.parameters):
+            raise InputError(
+                f"the layer takes {len(self.names)} tensors ({', '.join(self.names) or 'none'}), not {len(tensors)}"
+            )
+        if not tensors:
+            return Values([], (), torch.empty(0)), torch.get_default_dtype()
+        for name, t in zip(self.names, tensors, strict=True):
+            check_floating(t, f"parameter {name}")
+        kinds = {(t.dtype, t.device) for t in tensors}
+        if len(kinds) > 1:
+            raise InputError(f"the parameters differ in dtype or device ({', '.join(map(str, kinds))}): convert them")
+        batches = []
+        for p, t in zip(self.parameters, tensors, strict=True):
+            lead = t.ndim - p.ndim
+            if lead < 0 or tuple(t.shape[lead:]) != tuple(p.shape):
+                raise InputError(
+                    f"parameter {p.name()} has shape {tuple(p.shape)}: a tensor (…, {', '.join(map(str, p.shape))}) is "
+                    f"needed, not {tuple(t.shape)}"
+                )
+            batches.append(t.shape[:lead])
+        try:
+            batch = tuple(torch.broadcast_shapes(*batches))
+        except RuntimeError as error:
+            shapes = ", ".join(f"{n} {tuple(b)}" for n, b in zip(self.names, batches, strict=True))
+            raise InputError(f"the batch dimensions do not broadcast: {shapes}") from error
+        wide = [at_least_float32(t) for t in tensors]
+        flat = [_columns(t, len(b)) for t, b in zip(wide, batches, strict=True)]
+        return Values(flat, batch, wide[0]), tensors[0].dtype
+
+    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
+        """What is wrong with values: (words, mask over the batch) for each parameter that is NaN or infinite, or misses
+        the sign or the symmetry that it was declared with.
+        """
+        found = []
+        for p, x in zip(self.parameters, values.flat, strict=True):
+            x = x.detach()
+            found.append((f"parameter {p.name()} has a value that is not finite", ~x.isfinite().all(-1)))
+            for attribute, holds in (("nonneg", x >= 0), ("nonpos", x <= 0), ("pos", x > 0), ("neg", x < 0)):
+                if p.attributes.get(attribute):
+                    found.append((f"parameter {p.name()} was declared {attribute}=True", ~holds.all(-1)))
+            if any(p.attributes.get(a) for a in ("symmetric", "PSD", "NSD")):
+                found.append((f"parameter {p.name()} was declared {_kind(p)}", _asymmetric(p, x)))
+            if p.attributes.get("diag"):
+                off = ~torch.eye(p.shape[0], dtype=torch.bool, device=x.device).flatten()
+                found.append((f"parameter {p.name()} was declared diag=True", (x[..., off] != 0).any(-1)))
+        return [(words, mask) for words, mask in found if not readable(mask) or bool(mask.any())]
+
+
+def _kind(p: Any) -> str:
+    return next(f"{a}=True" for a in ("PSD", "NSD", "symmetric") if p.attributes.get(a))
+
+
+def _asymmetric(p: Any, x: Tensor) -> Tensor:
+    """Where the matrix is not symmetric, or has an eigenvalue of the wrong sign, up to rounding."""
+    q = x.unflatten(-1, tuple(p.shape)).double().nan_to_num()
+    slack = 64 * torch.finfo(x.dtype).eps * p.shape[0] * q.abs().amax((-2, -1))
+    bad = (q - q.mT).abs().amax((-2, -1)) > slack
+    if p.attributes.get("PSD") or p.attributes.get("NSD"):
+        ends = torch.linalg.eigvalsh(q)
+        bad = bad | (ends[..., 0] < -slack if p.attributes.get("PSD") else ends[..., -1] > slack)
+    return bad
+
+
+def _columns(t: Tensor, batch_ndim: int) -> Tensor:
+    """The entries of (…, *shape) column by column."""
+    event = range(t.ndim - 1, batch_ndim - 1, -1)
+    if t.ndim - batch_ndim > 1:
+        t = t.permute(*range(batch_ndim), *event)
+    return t.flatten(batch_ndim) if t.ndim > batch_ndim else t.unsqueeze(-1)
+
+
+class Affine:
+    """p ↦ M p + c, of ``size`` entries: M and c as numbers, only the parameters that M names are read."""
+
+    def __init__(self, matrix: Any, parameters: Parameters):
+        import scipy.sparse as sp
+
+        matrix = sp.coo_array(matrix)
+        matrix.sum_duplicates()
+        keep = matrix.data != 0
+        rows, columns, data = (a[keep] for a in (matrix.row, matrix.col, matrix.data))
+        self.size = matrix.shape[0]
+        fixed = columns == parameters.total
+        constant = np.zeros(self.size)
+        np.add.at(constant, rows[fixed], data[fixed])
+        rows, columns, data = rows[~fixed], columns[~fixed], data[~fixed]
+        owner = np.searchsorted(parameters.offsets, columns, side="right") - 1
+        self.involved: list[int] = sorted({int(k) for k in owner})
+        new = dict(zip(self.involved, np.cumsum([0, *(parameters.sizes[k] for k in self.involved)]), strict=False))
+        columns = columns - parameters.offsets[owner] + np.array([new[int(k)] for k in owner], dtype=np.int64)
+        order = np.lexsort((columns, rows))
+        self.rows, self.columns, self.factors = (
+            torch.from_numpy(np.ascontiguousarray(a[order])) for a in (rows, columns.astype(np.int64), data)
+        )
+        self.rows = self.rows.long()
+        self.constant = torch.from_numpy(constant)
+        width = sum(parameters.sizes[k] for k in self.involved)
+        one_each = torch.equal(self.rows, torch.arange(self.size))
+        self.plain = one_each and width == self.size and torch.equal(self.columns, torch.arange(self.size))
+        self.gather = one_each
+        self.unit = bool((self.factors == 1).all())
+        self.zero = not bool(self.constant.any())
+
+    @property
+    def fixed(self) -> bool:
+        """Whether no parameter enters."""
+        return not self.involved
+
+    def __call__(self, values: Values) -> Tensor:
+        """(…, size), its leading dimensions those of the parameters that enter."""
+        constant = self.constant.to(values.like)
+        if not self.involved:
+            return constant
+        parts = [values.flat[k] for k in self.involved]
+        if len(parts) > 1:
+            batch = torch.broadcast_shapes(*(t.shape[:-1] for t in parts))
+            p = torch.cat([t.expand(*batch, t.shape[-1]) for t in parts], -1)
+        else:
+            p = parts[0]
+        if not self.plain:
+            p = p.index_select(-1, self.columns.to(p.device))
+        if not self.unit:
+            p = p * self.factors.to(values.like)
+        if self.gather:
+            return p if self.zero else p + constant
+        return constant.expand(*p.shape[:-1], self.size).index_add(-1, self.rows.to(p.device), p)

@@ -1,0 +1,150 @@
+"""Problems of cvxpy as layers: values and gradients against cvxpylayers and differences, calls, failures."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import cvxpy as cp
+import pytest
+import torch
+from cvxpy_problems import CASES
+from cvxpylayers.torch import CvxpyLayer
+from torch import Tensor
+
+import bilevelnet as bln
+
+F64 = torch.float64
+TIGHT = {"solve_method": "Clarabel", "tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
+SCS = {"solve_method": "SCS", "eps_abs": 1e-10, "eps_rel": 1e-10}
+# What Clarabel at 1e-11 and SCS at 1e-10 reach in x, and diffcp in its adjoint.
+VALUE, GRADIENT = 2e-5, 1e-4
+
+
+def points(name: str, count: int = 3) -> list[Tensor]:
+    """One batch of tensors a parameter."""
+    generator = torch.Generator().manual_seed(sum(map(ord, name)))
+    _, parameters, _ = CASES[name].build()
+    return [torch.stack([CASES[name].draw(generator, p) for _ in range(count)]).requires_grad_() for p in parameters]
+
+
+def pulled(values: tuple[Tensor, ...], tensors: list[Tensor]) -> list[Tensor]:
+    """The gradient of a fixed combination of the values."""
+    generator = torch.Generator().manual_seed(1)
+    total = sum((z * torch.randn(z.shape, generator=generator, dtype=z.dtype)).sum() for z in values)
+    return list(torch.autograd.grad(total, tensors))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_cvxpylayers(name: str) -> None:
+    problem, parameters, variables = CASES[name].build()
+    layer = bln.from_cvxpy(problem, parameters, variables)
+    assert layer.route.name == CASES[name].solver, layer.explain()
+    semidefinite = any(isinstance(c, cp.constraints.PSD) for c in problem.constraints)
+    args = SCS if semidefinite else TIGHT
+    other = CvxpyLayer(problem, parameters, variables, gp=not problem.is_dcp(), solver_args=args)
+    tensors = points(name)
+    ours, theirs = layer(*tensors), other(*tensors)
+    for z, w in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(z, w, atol=VALUE, rtol=VALUE)
+    for g, h in zip(pulled(ours, tensors), pulled(theirs, tensors), strict=True):
+        torch.testing.assert_close(g, h, atol=GRADIENT, rtol=GRADIENT)
+
+
+def ball_problem() -> tuple[cp.Problem, list[Any], list[Any]]:
+    x, low = cp.Variable(2, name="x"), cp.Parameter(2, name="low")
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - 2)), [x >= low, cp.norm(x) <= 1.1, x <= 1]), [low], [x]
+
+
+def test_failed_elements_alone_are_lost() -> None:
+    low = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.2, 0.1], [torch.nan, 0.0]], dtype=F64)
+    layer = bln.from_cvxpy(*ball_problem(), on_failure="nan")
+    solution = layer.solve(low)
+    status = bln.Status
+    assert solution.status.tolist() == [status.converged, status.infeasible, status.converged, status.invalid]
+    assert layer(low)[0].isnan().any(-1).tolist() == [False, True, False, True]
+    with pytest.warns(RuntimeWarning, match="2 of 4 elements"):
+        bln.from_cvxpy(*ball_problem(), on_failure="warn")(low)
+
+
+@pytest.mark.parametrize(
+    ("low", "words"), [([2.0, 0.0], r"infeasible: .*low <= x"), ([torch.nan, 0.0], "parameter low .* not finite")]
+)
+def test_failures_name_what_fails(low: list[float], words: str) -> None:
+    with pytest.raises(bln.SolveError, match=words):
+        bln.from_cvxpy(*ball_problem())(torch.tensor(low, dtype=F64))
+
+
+def test_opposite_bounds_are_infeasible() -> None:
+    u, p = cp.Variable(2, name="u"), cp.Parameter(2, name="p")
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(u - p)), [u >= 2, u <= 1]), [p], [u])
+    with pytest.raises(bln.SolveError, match=r"infeasible: 2.0 <= u .*u <= 1.0"):
+        layer(torch.zeros(2, dtype=F64))
+
+
+def test_unbounded_names_the_objective() -> None:
+    u, p = cp.Variable(2, name="u"), cp.Parameter(2, name="p")
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum(u)), [u <= p]), [p], [u])
+    with pytest.raises(bln.SolveError, match=r"unbounded: the objective minimize Sum\(u"):
+        layer(torch.zeros(2, dtype=F64))
+
+
+def test_call() -> None:
+    x, y = cp.Variable((2, 3), name="x"), cp.Variable(name="y")
+    p, lam = cp.Parameter((2, 3), name="p"), cp.Parameter(nonneg=True, name="lam")
+    constraints = [cp.sum(x) == 1, cp.norm(x[0]) <= 1]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p) + lam * cp.square(y - 1)), constraints)
+    layer = bln.from_cvxpy(problem, [p, lam], [x, y, constraints[0].dual_variables[0]])
+    a, b = torch.randn(5, 1, 2, 3, dtype=F64), torch.rand(4, dtype=F64) + 0.1
+    z, w, dual = layer(a, b)
+    assert (z.shape, w.shape, dual.shape) == ((5, 4, 2, 3), (5, 4), (5, 4))
+    assert layer(a[0, 0], b[0])[0].shape == (2, 3)
+    assert layer(a[:0], b)[0].shape == (0, 4, 2, 3)
+    assert layer(a.float(), b.float())[0].dtype is torch.float32
+    assert layer(a.bfloat16(), b.bfloat16())[1].dtype is torch.bfloat16
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin(a, b)[0], z)
+    p.value, lam.value = a[0, 0].numpy(), b[0].numpy()
+    problem.solve(solver=cp.CLARABEL)
+    # Clarabel's own tolerance is 1e-8 on the gap, half of the digits in z
+    assert abs(float(dual[0, 0]) - float(constraints[0].dual_value)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum_squares(p[0] * p[1] * u))), [p], [u]), r"p\[0\] \* p\[1\]"),
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum(cp.sqrt(u) + p))), [p], [u]), r"Power.*in minimize"),
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum_squares(u - p))), [], [u]), "missing p"),
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum_squares(u - p))), [p, p], [u]), "twice"),
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum_squares(u))), [p], [u]), "not in it p"),
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum_squares(u - p))), [p], [cp.Variable(name="w")]), "w is neither"),
+        (lambda p, u: (cp.Problem(cp.Minimize(cp.sum_squares(u - p))), [p], []), "none is given"),
+        (lambda p, u: ("x", [p], [u]), "takes a cvxpy.Problem"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(change: Any, words: str) -> None:
+    with pytest.raises(bln.InputError, match=words):
+        bln.from_cvxpy(*change(cp.Parameter(2, name="p"), cp.Variable(2, name="u")))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ((), "takes 1 tensors"),
+        ((torch.zeros(3),), r"parameter low has shape \(2,\)"),
+        ((torch.zeros(2, dtype=torch.int64),), "dtype torch.int64"),
+        (([0.0, 0.0],), "give a torch tensor"),
+    ],
+)
+def test_wrong_tensors_are_refused(tensors: Any, words: str) -> None:
+    with pytest.raises(bln.InputError, match=words):
+        bln.from_cvxpy(*ball_problem())(*tensors)
+
+
+def test_declared_signs_are_held() -> None:
+    x, lam = cp.Variable(2), cp.Parameter(nonneg=True, name="lam")
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(x - 1) + lam * cp.norm(x))), [lam], [x])
+    with pytest.raises(bln.SolveError, match="lam was declared nonneg=True"):
+        layer(torch.tensor([0.5, -0.5]))
