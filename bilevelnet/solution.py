@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -74,7 +75,14 @@ def check_policy(on_failure: str) -> str:
     return on_failure
 
 
-def settle(z: Tensor, status: Tensor, dims: tuple[int, ...], on_failure: str, subject: str) -> Tensor:
+def settle(
+    z: Tensor,
+    status: Tensor,
+    dims: tuple[int, ...],
+    on_failure: str,
+    subject: str,
+    meanings: Mapping[Status, str] = MEANING,
+) -> Tensor:
     """z after the policy for failed elements. ``status`` is per element, its event dimensions ``dims`` kept as 1.
 
     Where values cannot be read nothing can raise: failed elements are NaN.
@@ -88,7 +96,7 @@ def settle(z: Tensor, status: Tensor, dims: tuple[int, ...], on_failure: str, su
         return z
     status = squeeze(status, dims)
     index = status.nonzero()[0]
-    meaning = MEANING[Status(int(status[tuple(index)]))]
+    meaning = meanings[Status(int(status[tuple(index)]))]
     count = f"{int(failed.sum())} of {failed.numel()} elements have no solution, first at {tuple(index.tolist())}"
     return tell(z, SolveError(f"{subject}: {count}: {meaning}"), on_failure)
 

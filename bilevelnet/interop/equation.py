@@ -1,0 +1,188 @@
+"""The equation F(z, x) = 0 of an implicit layer, and what its search evaluates inside the operator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..errors import InputError
+from ..numerics.anderson import anderson
+from ..numerics.bracket import FOUND, JUMP, Found
+from ..numerics.linearisation import Dense, Free, spectral_radius
+from ..numerics.newton import INDEFINITE
+from ..numerics.root import newton_root
+from ..values import at_least_float32
+
+SINGULAR = 6  # a code beside those of a bracketed root: ∂F/∂z has no inverse at the root
+
+
+class Equation(nn.Module):
+    """F(z, *x), of the shape of z, each element of the batch by itself.
+
+    ``contracts``: F = z − T(z, *x). ``judge(z, J)`` gives (whether the root is one of the problem, whether a
+    derivative of one side is all there is), or None.
+    """
+
+    contracts = False
+
+    def __init__(self, call: Callable[..., Any], takes: str):
+        super().__init__()
+        if not callable(call):
+            raise InputError(f"a callable or an nn.Module is needed, {takes}, not {type(call).__name__}")
+        refuse_closures(call)
+        self.call = call
+
+    @property
+    def label(self) -> str:
+        return getattr(self.call, "__name__", type(self.call).__name__)
+
+    def forward(self, z: Tensor, *xs: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def begin(self, z: Tensor, xs: tuple[Tensor, ...]) -> Tensor:
+        """A better start than z."""
+        return z
+
+    def judge(self, z: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor] | None:
+        return None
+
+    def own(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, at least float32."""
+        named = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {k: at_least_float32(t) for k, t in named.items()}
+
+
+def refuse_closures(call: Any) -> None:
+    """InputError where a function, not a Module, reaches modules or tensors with gradients of its surroundings."""
+    function = getattr(call, "__func__", call)
+    holder = getattr(call, "__self__", None)
+    seen = {"its object": holder} if isinstance(holder, nn.Module) else {}
+    if inspect.isfunction(function):
+        found = inspect.getclosurevars(function)
+        seen |= {**found.globals, **found.nonlocals}
+    for name, value in seen.items():
+        if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad):
+            raise InputError(
+                f"{getattr(call, '__name__', call)} uses {name}, a {type(value).__name__} of its surroundings, which "
+                "the layer could neither register nor copy: give an nn.Module whose forward takes (z, *inputs), or "
+                "pass the tensor as an input"
+            )
+
+
+class RootFamily:
+    """The search for the roots of an equation: Newton's method, on the matrix ∂F/∂z up to ``largest`` entries of z,
+    beyond on its products, after Anderson's acceleration where F = z − T(z).
+    """
+
+    def __init__(self, equation: Equation, batch_ndim: int, largest: int):
+        self.equation, self.batch_ndim, self.largest = equation, batch_ndim, largest
+
+    def bind(self, shape: torch.Size, tensors: list[Tensor]) -> tuple[Callable[[Tensor], Tensor], tuple[Tensor, ...]]:
+        """(F on flat events, the inputs), with these inputs, parameters and buffers."""
+        names = list(self.equation.own())
+        count = len(tensors) - len(names)
+        xs, own = tuple(tensors[:count]), dict(zip(names, tensors[count:], strict=True))
+
+        def residual(z: Tensor) -> Tensor:
+            value = functional_call(self.equation, own, (z.reshape(shape), *xs))
+            return value.reshape(z.shape)
+
+        return residual, xs
+
+    def root(self, start: Tensor, tensors: list[Tensor], max_iter: int, tol: float) -> tuple[Tensor, ...]:
+        with torch.autocast(start.device.type, enabled=False):
+            return self._root(start, tensors, max_iter, tol)
+
+    def _root(self, start: Tensor, tensors: list[Tensor], max_iter: int, tol: float) -> tuple[Tensor, ...]:
+        batch, event = start.shape[: self.batch_ndim], start.shape[self.batch_ndim :]
+        f, xs = self.bind(start.shape, tensors)
+        z = self.equation.begin(start, xs).reshape(*batch, event.numel())
+        free, spent = event.numel() > self.largest, 0
+        eps = torch.finfo(z.dtype).eps
+        if free and self.equation.contracts:
+            z, spent = anderson(lambda z: z - f(z), z, max_iter, eps**0.5)
+        make = Free if free else Dense
+        found = newton_root(f, lambda z: make(f, z), z, max_iter, tol)
+        slope = make(f, found.x)
+        if slope.coupled:
+            raise InputError(
+                f"{self.equation.label} couples the elements of the batch, e.g. by a BatchNorm in train mode: call "
+                "eval() on it, or make the batch one element with batch_ndim=0"
+            )
+        scale = torch.maximum(_norm(found.x), torch.maximum(_norm(z), _norm(found.x - z)))
+        if isinstance(slope, Dense):
+            inverse, bound = slope.inverse(), self._bound(slope, found.x)
+            singular = ~inverse.isfinite().flatten(-2).all(-1) | self._degenerate(f, slope, inverse, found, scale)
+            inverse = torch.where(singular[..., None, None], 0.0, inverse)
+        else:
+            inverse, bound = z.new_empty(*batch, 0, 0), torch.full_like(scale, torch.nan)
+            singular = slope.solve(torch.sign(slope.value) + 0.5, 0.1).isnan().any(-1)
+        code = torch.where(singular & (found.code == FOUND), SINGULAR, found.code)
+        verdict = self.equation.judge(found.x, slope.matrix) if isinstance(slope, Dense) else None
+        if verdict is not None:
+            code = torch.where((code == FOUND) & ~verdict[0], INDEFINITE, code)
+            code = torch.where((code == FOUND) & verdict[1], JUMP, code)
+        radius = torch.full_like(scale, torch.nan)
+        if self.equation.contracts:
+            radius = spectral_radius(lambda y: y - slope.times(y), found.x)
+        iterations = torch.tensor(found.iterations + spent)
+        return found.x.reshape(start.shape), inverse, code.to(torch.int8), bound, radius, iterations
+
+    @staticmethod
+    def _bound(slope: Dense, z: Tensor) -> Tensor:
+        """‖J⁻¹‖ (‖F‖ + its rounding) ≥ ‖z − z*‖ to first order."""
+        rounding = 4 * torch.finfo(z.dtype).eps * _norm((slope.matrix.abs() @ z.abs().unsqueeze(-1)).squeeze(-1))
+        return torch.linalg.matrix_norm(slope.inverse()) * (_norm(slope.value) + rounding)
+
+    def _degenerate(self, f: Any, slope: Dense, inverse: Tensor, found: Found, scale: Tensor) -> Tensor:
+        """Where the step of a root found is no longer quadratic, though above its rounding: J vanishes at the root."""
+        eps = torch.finfo(scale.dtype).eps
+        step = (inverse @ slope.value.unsqueeze(-1)).squeeze(-1)
+        again = (inverse @ f(found.x - step).unsqueeze(-1)).squeeze(-1)
+        noise = 4 * eps * (slope.matrix.abs() @ found.x.abs().unsqueeze(-1))
+        floor = torch.maximum(eps**0.75 * scale, _norm((inverse.abs() @ noise).squeeze(-1)))
+        return (_norm(step) > floor) & (_norm(again) > 0.1 * _norm(step))
+
+
+class InverseFamily:
+    """J⁻¹ b at the root that the first tensor is, by GMRES; the rest are the inputs, parameters and buffers."""
+
+    transposed = False
+
+    def __init__(self, equation: Equation, batch_ndim: int):
+        self.batch_ndim, self.family = batch_ndim, RootFamily(equation, batch_ndim, 0)
+
+    def solve(
+        self, b: Tensor, start: None, tensors: list[Tensor], batched: list[bool], max_iter: int, tol: float
+    ) -> Found:
+        if any(batched):
+            pick = [[t[i] if d else t for t, d in zip(tensors, batched, strict=True)] for i in range(len(b))]
+            flags = [False] * len(tensors)
+            rows = [self.solve(row, None, own, flags, max_iter, tol).x for row, own in zip(b, pick, strict=True)]
+            return _found(torch.stack(rows))
+        z, *own = tensors
+        shape = z.shape
+        batch, n = shape[: self.batch_ndim], shape[self.batch_ndim :].numel()
+        with torch.autocast(z.device.type, enabled=False):
+            slope = Free(self.family.bind(shape, own)[0], z.reshape(*batch, n))
+            y = slope.solve(
+                b.reshape(*b.shape[: b.ndim - len(shape)], *batch, n), 8 * torch.finfo(b.dtype).eps, self.transposed
+            )
+        return _found(y.reshape(b.shape))
+
+
+class TransposedFamily(InverseFamily):
+    transposed = True
+
+
+def _found(y: Tensor) -> Found:
+    return Found(y, torch.zeros_like(y, dtype=torch.int8), 0)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1)
