@@ -29,6 +29,7 @@ class Equation:
 
     positive = True  # s = e^x, else s = x
     bounded = True  # a set: idle, it leaves the free problem; else a norm: idle, z = 0
+    blind = False  # whether the residual may vanish where z overflows
 
     def __init__(self, term: Any):
         self.term = term

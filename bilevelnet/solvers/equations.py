@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError
+from ..legendre import Legendre
 from ..regularizers import (
     AffineSet,
     CappedSimplex,
@@ -19,6 +20,7 @@ from ..regularizers import (
 from .equation import Equation, Linear, SimplexEquation
 from .largest_entry import LinfEquation
 from .norm_equations import GroupEquation, L1BallEquation, L2BallEquation, NormEquation
+from .one_sign import OneSignEquation
 
 EQUATIONS: dict[type, type[Equation]] = {
     Simplex: SimplexEquation,
@@ -33,8 +35,11 @@ EQUATIONS: dict[type, type[Equation]] = {
 }
 
 
-def equation_of(term: Any) -> Equation:
-    """The equation of a coupled term; InputError where it has none."""
+def equation_of(term: Any, phi: Legendre, separable: list[Any]) -> Equation:
+    """The equation of a coupled term beside φ and separable ones; InputError where it has none."""
     if term.kind not in EQUATIONS:
         raise InputError(f"{term.label} has no single multiplier")
-    return EQUATIONS[term.kind](term)
+    kind = EQUATIONS[term.kind]
+    if kind is LinfEquation and OneSignEquation.fits(phi, separable, term.dim):
+        kind = OneSignEquation
+    return kind(term)

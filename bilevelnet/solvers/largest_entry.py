@@ -14,6 +14,7 @@ from ..maps import Map, Near, Outcome
 from ..numerics.bracket import Evaluation
 from ..problem import anchor, inner_point
 from ..regularizers import Box
+from ..regularizers.compose import uniform
 from .charts import chart, total, unchart
 from .norm_equations import Norm
 
@@ -34,10 +35,12 @@ class LinfEquation(Norm):
     """λ max|z_i| at z ≠ 0: z is the separable solution clipped to [−s, s], and λ − Σ (v_i − P)₊ − Σ (N − v_i)₊
     increases with s.
 
-    The unknown is ∇φ(s), or −∇φ(−s), where ∇φ takes every value: s rounds to the end of dom φ where its dual point
-    still moves. Of the two it is that of the nearer end of dom φ as long as s stays below it. Elsewhere it is s in a
-    chart.
+    The unknown is ∇φ(s), or −∇φ(−s), where ∇φ takes every value and is the same at every entry: s rounds to the end of
+    dom φ where its dual point still moves. Of the two it is that of the nearer end of dom φ as long as s stays below
+    it. Elsewhere it is s in a chart.
     """
+
+    blind = True
 
     def __init__(self, term: Any):
         super().__init__(term)
@@ -47,7 +50,7 @@ class LinfEquation(Norm):
         self.phi, self.separable = phi, separable
         # Without a formula for ∇φ* that is a search inside the search, worth it where both ends of dom φ are near.
         near = phi.domain.constant and math.isfinite(phi.domain.lo) and math.isfinite(phi.domain.hi)
-        self.in_dual = phi.dual_domain == Interval() and (phi.explicit or near)
+        self.in_dual = phi.dual_domain == Interval() and (phi.explicit or near) and uniform(phi, self.dim)
         return Clipped(self, free, make([*separable, self.piece]))
 
     def weights(self, like: Tensor) -> tuple[Any, Any]:
@@ -95,7 +98,7 @@ class LinfEquation(Norm):
             pushes = [torch.where(right, _end(t, end, 1), _end(t, -end, 0)) for t in self.separable]
             level = total([self._level(at_end), *pushes])
             push = torch.where(right, v - level, level - v).clamp(min=0)
-        near = self._sum(push) <= self.term.lam
+        near = self._sum(push) < self.term.lam
         return (near != right).detach() | (hi == -lo)
 
     def _range(self) -> Interval:
@@ -115,7 +118,7 @@ class LinfEquation(Norm):
     def probe(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Evaluation:
         at = self.bounds(x, v)
         value = self._value(at, v)
-        clipped = (v > at.above) | (v < at.below)
+        clipped = (v >= at.above) | (v <= at.below)
         return value, self._slope(x, at, v), lambda: self.term.lam + self._sum(torch.where(clipped, v.abs(), 0.0))
 
     def residual_at(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
@@ -140,7 +143,7 @@ class LinfEquation(Norm):
             rises = [c * moved for c in curvatures]
         smooth = [t for t in self.separable if t.pieces() is None]
         up, down = (total([r, *(t.hessian(z) * moved for t in smooth)]) for r, z in zip(rises, (s, -s), strict=True))
-        return self._sum(torch.where(v > at.above, up, 0.0) + torch.where(v < at.below, down, 0.0))
+        return self._sum(torch.where(v >= at.above, up, 0.0) + torch.where(v <= at.below, down, 0.0))
 
     def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
         # P jumps where a separable term has a kink at s, and where s leaves the range of floats.
@@ -181,7 +184,7 @@ class Clipped(Map):
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(clipped from above, from below, v with those entries at a point that the free map solves)."""
         at = self.equation.at
-        high, low = v > at.above, v < at.below
+        high, low = v >= at.above, v <= at.below  # the largest, also where λ is below its rounding
         return high, low, torch.where(high | low, anchor(self.equation.phi, v), v)
 
     def point(self, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ class Split:
         if phi.event_ndim or len(coupled) != 1:
             raise InputError(f"it takes a separable φ and one coupled term, not {len(coupled)} with {phi.label}")
         self.phi, self.separable = phi, [t for t in terms if not t.event_ndim]
-        self.equation = equation_of(coupled[0])
+        self.equation = equation_of(coupled[0], phi, self.separable)
         self.free: Any = _separable_map(phi, self.separable)
         make = partial(_separable_map, phi)
         self.inner: Any = self.equation.bind(phi, self.separable, self.free, make)
@@ -92,7 +92,8 @@ class MultiplierMap(Map):
         asleep = equation.inactive(self.split.free, finite.detach(), everywhere(keep, finite))
         # Where v is finite and every root is found there is nothing to tell, if the separable problem is always solved.
         off, status, rest = None, code, finite
-        if keep is not None or asleep is not None or not inner.whole or bool(code.any()):
+        plain = keep is None and asleep is None and inner.whole and not bool(code.any())
+        if not plain or (equation.blind and not self._in_range(x, finite)):
             off, status, x, rest = self._without(v, x, code, asleep, finite, keep)
         if tracked(given, *tensors):
             equation.fix(inner, x, rest)
@@ -116,6 +117,10 @@ class MultiplierMap(Map):
 
         multipliers = {equation.constraint.label: s.squeeze(equation.dim)}
         return Outcome(z, equation.scatter(u), status, iterations, multipliers, residual)
+
+    @torch.no_grad()
+    def _in_range(self, x: Tensor, v: Tensor) -> bool:
+        return all_finite(self.split.equation.point(self.split.inner, x, v)[0])
 
     def _without(
         self, v: Tensor, x: Tensor, code: Tensor, asleep: Tensor | None, finite: Tensor, keep: Tensor | None
@@ -169,7 +174,8 @@ class MultiplierMap(Map):
         value, _, size = self.split.probe(x, v, keep)
         lost = (code == NONE) | ((code == JUMP) & ~equation.near(x, v, value, size()))
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure(value), CONVERGED))
-        within = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v))).status
+        inside = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v)))
+        within = torch.where(inside.z.isinf(), INVALID, inside.status)
         if asleep is not None:
             status = torch.where(asleep, CONVERGED, status)
             # the map that is asked says more than CONVERGED only where it is the one that counts
