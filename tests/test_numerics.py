@@ -278,3 +278,17 @@ def test_select_derivatives() -> None:
     v = torch.tensor([-3.0, -0.7, 0.1, 0.25, 0.3, 4.0], dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(nx.select(v, 0.0, [(0.25, -1.0)]).sum(), v)
     assert slope.tolist() == [1.0, 0.0, 0.0, 0.0, 1.0, 1.0]  # flat on [−0.75, 0.25], edges included
+
+
+def test_the_hypotenuse_of_an_export_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.tensor([-1e200, -3.0, -1.0, -1e-9, 0.0, 0.5, 1.0, 7.0, 1e300], dtype=torch.float64, requires_grad=True)
+    found = []
+    for exporting in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda exporting=exporting: exporting)
+        y = nx.hypotenuse(x)
+        (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        found.append((y, first))
+    torch.testing.assert_close(found[1], found[0], rtol=4e-16, atol=0)  # two ulp
+    near = x[1:-1]
+    (second,) = torch.autograd.grad(found[1][1].sum(), x)
+    torch.testing.assert_close(second[1:-1], (1 + near**2) ** -1.5, rtol=1e-14, atol=0)

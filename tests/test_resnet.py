@@ -195,18 +195,24 @@ def test_one_graph_under_compile(version: str) -> None:
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)  # sums over pixels in another order
 
 
-@pytest.mark.parametrize("architecture", BLOCKS)
-def test_export_and_onnx(architecture: Architecture, tmp_path: Path) -> None:
-    net = network(architecture).float()
-    x = images(side=16).float()
+@pytest.mark.parametrize(
+    ("architecture", "activation"), [(BASIC, "isru"), (BOTTLENECK, "softplus")], ids=["basic", "bottleneck"]
+)
+def test_export_and_onnx(architecture: Architecture, activation: str, tmp_path: Path) -> None:
+    net = network(architecture, activation).float()
+    x = 30 * images(side=16).float()  # states of some hundred, where ρ⁻¹(ρ(u)) has lost all digits
     want = net(x).detach()
-    torch.testing.assert_close(torch.export.export(net, (x,)).module()(x), want, rtol=1e-6, atol=1e-6)
+    exported = torch.export.export(net, (x,))
+    assert not {"expm1", "log", "rsqrt"} & {
+        getattr(n.target, "__name__", "").split(".")[0] for n in exported.graph.nodes
+    }
+    torch.testing.assert_close(exported.module()(x), want, rtol=1e-6, atol=1e-6)
     path = tmp_path / "net.onnx"
     torch.onnx.export(net, (x,), path, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path)
     (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    # Convolutions of another library in float32, on outputs of size 1: some ulps of their sums.
-    torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-5)
+    # Convolutions of another library in float32: some ulps of their sums, of the size of the largest output.
+    torch.testing.assert_close(torch.from_numpy(got), want, rtol=0, atol=1e-5 * float(want.abs().max()))
 
 
 @pytest.mark.parametrize("architecture", BLOCKS)

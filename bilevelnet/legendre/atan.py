@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
+from ..numerics import hypotenuse
 from ..piece import Scalar
 from .base import Separable
 
@@ -30,9 +31,7 @@ class Atan(Separable):
     def conjugate(self, u: Tensor) -> Tensor:
         # ½ log(1 + u²): of u² for small u, of the root, which does not overflow, for others
         near = u.abs() < 1
-        half = torch.where(
-            near, torch.where(near, u, 0.0).square().log1p() / 2, torch.hypot(u, torch.ones_like(u)).log()
-        )
+        half = torch.where(near, torch.where(near, u, 0.0).square().log1p() / 2, hypotenuse(u).log())
         return u * u.atan() - half
 
     def hessian(self, z: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..numerics import hypotenuse
 from ..piece import Scalar
 from .base import Separable
 
@@ -26,7 +26,7 @@ class Cosh(Separable):
         return u.asinh()
 
     def conjugate(self, u: Tensor) -> Tensor:
-        return u * u.asinh() - torch.hypot(u, torch.ones_like(u))
+        return u * u.asinh() - hypotenuse(u)
 
     def hessian(self, z: Tensor) -> Tensor:
         return z.cosh()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..domains import Interval
+from ..numerics import hypotenuse
 from ..piece import Scalar
 from .base import Separable
 
@@ -25,10 +25,10 @@ class Hellinger(Separable):
         return z * ((1 - z) * (1 + z)).rsqrt()
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
-        return u / torch.hypot(u, torch.ones_like(u))
+        return u / hypotenuse(u)
 
     def conjugate(self, u: Tensor) -> Tensor:
-        return torch.hypot(u, torch.ones_like(u))
+        return hypotenuse(u)
 
     def hessian(self, z: Tensor) -> Tensor:
         return ((1 - z) * (1 + z)) ** -1.5

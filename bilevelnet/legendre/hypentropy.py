@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from ..numerics import hypotenuse
 from ..piece import Scalar, Weight
 from .base import Separable
 
@@ -39,4 +39,4 @@ class Hypentropy(Separable):
         return 1 / self._root(z)
 
     def _root(self, z: Tensor) -> Tensor:
-        return self.beta * torch.hypot(z / self.beta, torch.ones_like(z))
+        return self.beta * hypotenuse(z / self.beta)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
+from ..numerics import hypotenuse
 from ..piece import Scalar, Weight
 from .base import Separable
 
@@ -53,7 +54,7 @@ class Isrlu(Separable):
 
     def _hyperbola(self, u: Tensor) -> Tensor:
         # √(1 + αu²) for u < 0, else 1
-        return torch.hypot(self.alpha**0.5 * torch.where(u < 0, u, 0.0), torch.ones_like(u))
+        return hypotenuse(self.alpha**0.5 * torch.where(u < 0, u, 0.0))
 
     @property
     def strong_convexity(self) -> Scalar:

@@ -119,7 +119,7 @@ class BregmanResNet(nn.Module):
         """Stem and blocks as bilevel layers, of the modules that are registered now."""
         made_of = self._linked[1]
         pieces = self._pieces()
-        if len(pieces) != len(made_of) or any(a is not b for a, b in zip(pieces, made_of, strict=True)):
+        if len(pieces) != len(made_of) or not all(map(_same, pieces, made_of)):
             self._link()  # a module was replaced
         return self._linked[0]
 
@@ -141,6 +141,11 @@ class BregmanResNet(nn.Module):
         return (
             f"{self.version}, {len(self.chain)} layers u⁺ = T_g(L u + A(z)), φ = {self.phi.label}, g = {self.g.label}"
         )
+
+
+def _same(a: nn.Module | None, b: nn.Module | None) -> bool:
+    # torch.export gives a new proxy of a module at every access, which has the module's own __dict__
+    return a is b or (a is not None and b is not None and vars(a) is vars(b))
 
 
 def _convolution(d_in: int, d_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

@@ -6,6 +6,7 @@ from .crossing import normal_level
 from .differences import expm1, expm1_minus, log1p_minus, log_cosh, two_sided_entropy
 from .dilogarithm import dilogarithm
 from .exponential_roots import exp_linear_root, expm1_linear_root
+from .hypotenuse import hypotenuse
 from .norms import group_norms, norm
 from .positive_part import positive_part
 from .powers import norm_with_one, radial_power, root_of_square_plus, signed_power
@@ -24,6 +25,7 @@ __all__ = [
     "expm1_linear_root",
     "expm1_minus",
     "group_norms",
+    "hypotenuse",
     "l1_threshold",
     "log1p_minus",
     "log_cosh",
