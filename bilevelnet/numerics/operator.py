@@ -52,7 +52,7 @@ def define(name: str, arguments: str, returns: int, search: Kernel, fake: Kernel
         return vmap(size, axes[2], in_front(w, axes[0], size), start, tensors, *rest)
 
     head, tail = "Tensor w, Tensor? start, Tensor[] tensors, int handle", ", ".join(["Tensor"] * returns)
-    LIBRARY.define(f"{name}({head}, {arguments}) -> ({tail})")
+    LIBRARY.define(f"{name}({', '.join(filter(None, (head, arguments)))}) -> ({tail})")
     LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
     LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"bilevelnet::{name}", fake, lib=LIBRARY)

@@ -1,0 +1,170 @@
+"""Convex quadratic programs side by side: an interior point to a loose gap, then the equations of the active rows.
+
+min ½ zᵀQz + qᵀz, (C z − d)_i = 0 for i < p, ≤ 0 for the others. Where the rows that hold with equality are known, z and
+their multipliers w solve a linear system, to the last digits: [Q Cᵀ; C 0](z, w) = (−q, d). A row is counted among them
+where its slack is zero to rounding, also with a multiplier of zero: as at any kink, z is then differentiated along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .bracket import FOUND, LIMIT
+from .interior_point import Interior, advance, begin
+from .kkt import HARD, System, largest, scaled, times
+
+GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
+ROUNDS = 10  # changes of the set of active rows before the interior point goes on
+PATIENCE = 30  # interior steps before an element is asked whether it has a solution at all
+INFEASIBLE, UNBOUNDED, NOT_CONVEX, NOT_FINITE = 10, 11, 12, 13  # codes beside those of bracket.py
+
+
+class Optimum(NamedTuple):
+    """z (B, n), w = (y, λ) (B, r), whether each row is active (B, r), a code an element and the interior steps.
+
+    An element without a solution has the proof in z or w: C_eqᵀy + Gᵀλ = 0, λ ≥ 0, dᵀw = −1; or Q z = 0, A z = 0,
+    G z ≤ 0, qᵀz = −1.
+    """
+
+    z: Tensor
+    w: Tensor
+    active: Tensor
+    code: Tensor
+    iterations: int
+
+
+Ask = Callable[[Any, Any], Tensor]
+
+
+class Program(NamedTuple):
+    """System, q (B, n), d (B, r), p, how many rows are equations, and where in the whole batch each element stands."""
+
+    system: System
+    q: Tensor
+    d: Tensor
+    p: int
+    places: Tensor
+
+    def take(self, mask: Tensor) -> Program:
+        """The elements of ``mask``."""
+        if bool(mask.all()):
+            return self
+        some = mask.nonzero().squeeze(-1)
+        return Program(self.system.take(some), self.q[some], self.d[some], self.p, self.places[some])
+
+
+def minimise(
+    q_matrix: Tensor, q: Tensor, c: Tensor, d: Tensor, p: int, start: Tensor | None, max_iter: int, tol: float
+) -> Optimum:
+    """The Optimum of each program; ``start`` is (z, w) of nearby ones."""
+    system, t, s, cost = scaled(q_matrix, c, q)
+    program = Program(system, q * t / cost, d * s, p, torch.arange(len(q), device=q.device))
+    if start is not None:
+        z, w = start.split([q.shape[-1], d.shape[-1]], -1)
+        start = torch.cat([z / t, w / s / cost], -1)
+    found = _search(program, start, max_iter, tol, prove)
+    z, w = found.z * t, found.w * s * cost
+    for kind, of, by in ((INFEASIBLE, w, d), (UNBOUNDED, z, q)):
+        size = (of * by).sum(-1, keepdim=True).abs()
+        of.copy_(torch.where((found.code == kind)[:, None], of / size, of))
+    return Optimum(z, w, found.active, found.code, found.iterations)
+
+
+def _search(program: Program, start: Tensor | None, max_iter: int, tol: float, ask: Ask | None) -> Optimum:
+    """The Optimum, in scaled terms; ``ask`` writes the elements that have none, and says which."""
+    z, w = torch.zeros_like(program.q), torch.zeros_like(program.d)
+    convex = program.system.convex.expand(len(z))
+    code = torch.where(convex, LIMIT, NOT_CONVEX).to(torch.int8)
+    out = Optimum(z, w, torch.zeros_like(w, dtype=torch.bool), code, 0)
+    here, total = program.take(convex), 0
+    if start is not None or program.p == program.d.shape[-1]:
+        if start is not None:
+            z, w = start.split([z.shape[-1], w.shape[-1]], -1)
+        here = here.take(~_settle(here, out, z[here.places], w[here.places], w[here.places] > 0))
+        if program.p == program.d.shape[-1]:
+            if ask is not None and len(here.places):
+                ask(here, out)
+            return out
+    at = begin(here.system, here.q, here.d, here.p)
+    for gap in GAPS:
+        if not len(here.places):
+            break
+        at, steps = advance(here.system, here.q, here.d, here.p, at, max(gap, tol), min(PATIENCE, max_iter - total))
+        total += steps
+        guess = torch.cat([at.w[:, : here.p] == 0, at.w[:, here.p :] > at.s], -1)
+        out.z[here.places], out.w[here.places], out.active[here.places] = at.z, at.w, guess
+        left = ~_settle(here, out, at.z, at.w, guess)
+        here, at = here.take(left), Interior(*(x[left] for x in at))
+        if ask is not None and gap == GAPS[0] and len(here.places):
+            left = ~ask(here, out)
+            here, at = here.take(left), Interior(*(x[left] for x in at))
+    return out._replace(iterations=total)
+
+
+def _settle(program: Program, out: Optimum, z: Tensor, w: Tensor, guess: Tensor) -> Tensor:
+    """Polish, write the elements that this solves, and say which."""
+    z, w, active, good = polish(program, z, w, guess)
+    index = program.places[good]
+    out.z[index], out.w[index], out.active[index], out.code[index] = z[good], w[good], active[good], FOUND
+    return good
+
+
+def polish(program: Program, z: Tensor, w: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(z, w, active rows, whether that is the solution) by the equations of the active rows, at first ``guess``.
+
+    They change as long as a multiplier is negative or a row exceeded: Hintermüller, Ito & Kunisch, The primal-dual
+    active set strategy as a semismooth Newton method (2002).
+    """
+    system, q, d, p, _ = program
+    equation = torch.arange(d.shape[-1], device=d.device) < p
+    active = guess | equation
+    eps = torch.finfo(q.dtype).eps
+    for _ in range(ROUNDS):
+        factor = system.factor(active.to(q.dtype) * HARD)
+        z, w, ra, rc = factor.refine(-q, d, z, w)
+        excess = times(system.c, z) - d
+        room = 1e3 * eps * (d.abs() + largest(z)[:, None] + eps * largest(q)[:, None])
+        force = 1e3 * eps * (largest(q) + largest(w) + largest(z))[:, None]
+        wrong = ~equation & ((~active & (excess > room)) | (active & (w < -force)))
+        exact = (rc.abs() <= room).all(-1) & (ra.abs() <= force).all(-1)
+        good = exact & ~wrong.any(-1)
+        if bool((good | ~wrong.any(-1)).all()):
+            break
+        active = torch.where(wrong, ~active, active)
+    w = torch.where(equation, w, w.clamp(min=0))
+    return z, w, active | (excess.abs() <= room), good
+
+
+def prove(program: Program, out: Optimum) -> Tensor:
+    """Write code and proof of the elements that have no solution, and say which.
+
+    The proofs of infeasibility are a cone, along which dᵀw falls most at the projection of −d, and so are the
+    directions of recession, with qᵀz: both projections are quadratic programs that have solutions.
+    """
+    system, q, d, p, index = program
+    signs = -torch.eye(d.shape[-1], dtype=d.dtype, device=d.device)[p:]
+    w, empty = _projected(-d, _stacked(system.c.mT, signs), q.shape[-1])
+    z, endless = _projected(-q, _stacked(system.q, system.c), q.shape[-1] + p)
+    endless = endless & ~empty
+    for kind, mask, whole, proof in ((INFEASIBLE, empty, out.w, w), (UNBOUNDED, endless, out.z, z)):
+        whole[index[mask]], out.code[index[mask]] = proof[mask], kind
+    return empty | endless
+
+
+def _projected(point: Tensor, rows: Tensor, equations: int) -> tuple[Tensor, Tensor]:
+    """The projection on {x: rows x = 0 in the first, ≤ 0 in the others}, and whether it is more than rounding."""
+    if not point.shape[-1]:
+        return point, point.new_zeros(len(point), dtype=torch.bool)
+    eye = torch.eye(point.shape[-1], dtype=point.dtype, device=point.device)
+    right, index = point.new_zeros(len(point), rows.shape[-2]), torch.arange(len(point), device=point.device)
+    found = _search(Program(System(eye, rows), -point, right, equations, index), None, 3 * PATIENCE, 0.0, None)
+    return found.z, (found.code == FOUND) & (largest(found.z) > 1e-9 * largest(point))
+
+
+def _stacked(upper: Tensor, lower: Tensor) -> Tensor:
+    batch = max(upper.shape[:-2], lower.shape[:-2], key=len)
+    return torch.cat([m.expand(*batch, *m.shape[-2:]) for m in (upper, lower)], -2)

@@ -1,0 +1,103 @@
+"""Quadratic programs: values and multipliers against their optimality conditions, statuses, arguments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from programs import draw, kkt_error
+
+import bilevelnet as bln
+from bilevelnet.interop import QPLayer, qp, solve_qp
+
+
+@pytest.mark.parametrize(("n", "p", "m"), [(5, 0, 0), (5, 3, 0), (10, 0, 5), (10, 4, 20), (50, 10, 100), (100, 0, 200)])
+def test_the_optimality_conditions_hold(n: int, p: int, m: int) -> None:
+    program = draw(4, n, p, m)
+    z, dual = qp(*program)
+    # A few roundings of sums of up to 300 terms.
+    assert kkt_error(program, z, dual) < 1e-13
+
+
+def test_each_element_has_its_status() -> None:
+    """Solved, infeasible, unbounded, solved with weakly active and repeated rows."""
+    Q = torch.tensor([1.0, 1.0, 0.0, 1.0]).reshape(4, 1, 1)
+    q = torch.tensor([[1.0], [0.0], [1.0], [-1.0]])
+    G = torch.tensor([[[1.0], [-1.0]], [[1.0], [-1.0]], [[1.0], [1.0]], [[1.0], [1.0]]])
+    h = torch.tensor([[3.0, 3.0], [1.0, -2.0], [1.0, 1.0], [1.0, 1.0]])
+    sol = solve_qp(Q, q, None, None, G, h, on_failure="nan")
+    S = bln.Status
+    assert sol.status.tolist() == [S.converged, S.infeasible, S.unbounded, S.converged]
+    assert torch.equal(sol.z.isnan().flatten(), torch.tensor([False, True, True, False]))
+    assert sol.z[0].item() == -1
+    assert sol.z[3].item() == 1
+    y = sol.multipliers["inequality"][1]
+    assert (y >= 0).all()
+    assert y[0] == y[1]
+    assert (h[1] * y).sum() == -1
+    assert sol.multipliers["direction"][2].item() == -1
+    with pytest.raises(bln.SolveError, match=r"2 of 4 elements.*\(1,\): infeasible"):
+        qp(Q, q, None, None, G, h)
+
+
+def test_the_call_of_qpth() -> None:
+    Q, q, A, b, G, h = draw(3, 4, 1, 6)
+    layer, empty = QPLayer(), torch.Tensor()
+    assert torch.equal(layer(Q, q, G, h, A, b), qp(Q, q, A, b, G, h)[0])
+    assert torch.equal(layer(Q, q, G, h, empty, empty), qp(Q, q, None, None, G, h)[0])
+
+
+def test_shared_arguments_broadcast_and_sum_their_gradients() -> None:
+    Q, q, A, b, G, h = draw(6, 4, 1, 6)
+    shared = [t.requires_grad_() for t in (Q[0], q.reshape(2, 3, 4), A[0], b[0], G[0], h[0] + 1)]
+    whole = [t.detach().expand(2, 3, *t.shape).contiguous().requires_grad_() for t in shared]
+    whole[1] = shared[1].detach().clone().requires_grad_()
+    z, dual = qp(*shared)
+    z_whole, dual_whole = qp(*whole)
+    torch.testing.assert_close(z, z_whole, rtol=1e-12, atol=1e-12)
+    got = torch.autograd.grad((z**3).sum() + (dual.inequality**2).sum(), shared)
+    one_by_one = torch.autograd.grad((z_whole**3).sum() + (dual_whole.inequality**2).sum(), whole)
+    for a, e in zip(got, one_by_one, strict=True):
+        torch.testing.assert_close(a, e if e.ndim == a.ndim else e.sum((0, 1)), rtol=1e-9, atol=1e-9)
+
+
+def test_empty_batch_and_dtype() -> None:
+    z, dual = qp(torch.eye(3), torch.ones(0, 3), None, None, torch.ones(2, 3), torch.ones(2))
+    assert z.shape == (0, 3)
+    assert dual.inequality.shape == (0, 2)
+    program = [t.float() for t in draw(3, 4, 1, 6)]
+    z, dual = qp(*program)
+    exact, _ = qp(*(t.double() for t in program))
+    assert z.dtype == dual.equality.dtype == torch.float32
+    assert torch.equal(z, exact.float())
+
+
+def test_a_warm_start_needs_no_interior_steps() -> None:
+    program = draw(3, 10, 2, 20)
+    sol = solve_qp(*program)
+    nearby = [program[0], program[1] + 1e-6, *program[2:]]
+    warm = solve_qp(*nearby, init=sol)
+    assert sol.iterations > 0
+    assert warm.iterations == 0
+    assert kkt_error(nearby, warm.z, (warm.multipliers["equality"], warm.multipliers["inequality"])) < 1e-13
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Q": -torch.eye(2)}, "positive semidefinite.*give Q"),
+        ({"Q": torch.eye(3)}, "Q does not fit.*n, n"),
+        ({"G": torch.ones(1, 2)}, "without h"),
+        ({"G": torch.ones(1, 2), "h": torch.ones(2)}, "h does not fit"),
+        ({"q": torch.tensor([1.0, float("nan")])}, "q holds NaN"),
+        ({"G": torch.ones(1, 2), "h": torch.tensor([float("inf")])}, "h holds NaN.*leave out a row"),
+        ({"q": torch.ones(3, 2), "Q": torch.eye(2).expand(2, 2, 2)}, "do not broadcast"),
+        ({"q": [1.0, 2.0]}, "give a torch tensor"),
+        ({"max_iter": 0}, "max_iter >= 1"),
+        ({"init": torch.ones(3)}, "init has shape"),
+        ({"on_failure": "explode"}, "unknown on_failure"),
+    ],
+)
+def test_errors_name_the_remedy(change: dict, words: str) -> None:
+    arguments = {"Q": torch.eye(2), "q": torch.ones(2)} | change
+    with pytest.raises(bln.InputError, match=words):
+        qp(**arguments)
