@@ -166,3 +166,87 @@ def test_a_tensor_overwritten_in_place_is_read_as_written(how: str) -> None:
     net = Overwriting(how).double().eval()
     x = torch.randn(8, 4, dtype=torch.float64)
     assert torch.equal(bregmanize(net, {nn.ReLU: "relu"}, example=x)(x), net(x))
+
+
+class Writing(nn.Module):
+    """z⁺ = write(z, b), with b linear: a residual layer in which something is written in place."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.a, self.b, self.write = nn.Linear(4, 4), nn.Linear(4, 4), write
+        self.b.same = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.write(torch.relu(self.a(x)), self.b)
+
+
+def _assigned(z, b):
+    t = b(z)
+    t += z
+    functional.relu(t, True)
+    return t
+
+
+def _counted(z, b):
+    n = z.shape[0]
+    m = n
+    m += 0
+    return torch.relu_(torch.add(z, b(z).view(n, -1), alpha=1))
+
+
+@pytest.mark.parametrize("write", [_assigned, _counted, lambda z, b: b(z).add_(z).relu_()])
+def test_writing_in_place_is_undone(write) -> None:
+    net, x = Writing(write).double(), torch.randn(3, 4, dtype=torch.float64)
+    for pair in ("relu", legendre.Softplus(2.0)):
+        ours = bregmanize(net, {nn.ReLU: pair}, example=x)
+        assert ours.report.blocks[0].changed
+        rho = torch.relu if pair == "relu" else lambda v: functional.softplus(v, 2.0)
+        v = net.a(x)
+        v = (v.relu() if pair == "relu" else v) + net.b(rho(v))
+        torch.testing.assert_close(ours(x), rho(v), rtol=1e-13, atol=1e-13)
+
+
+def _view(z, b):
+    t = z + b(z)
+    t.view(-1).relu_()
+    return t
+
+
+def _view_assigned(z, b):
+    y = z.reshape(-1)
+    y *= 0.5
+    return torch.relu(z + b(z))
+
+
+def _old_view(z, b):
+    y = z[:, :2]
+    z.mul_(2.0)
+    return torch.relu(z + b(torch.cat([y, y], 1)))
+
+
+def _transposed(z, b):
+    z.T.mul_(2.0)
+    return torch.relu(z + b(z))
+
+
+def _module(z, b):
+    b.same(z).mul_(2.0)
+    return torch.relu(z + b(z))
+
+
+def _dropped(z, b):
+    functional.dropout(z, 0.5, False).mul_(2.0)
+    return torch.relu(z + b(z))
+
+
+@pytest.mark.parametrize("write", [_view, _view_assigned, _old_view, _transposed, _module, _dropped])
+def test_writing_on_memory_that_has_another_name_is_refused(write) -> None:
+    with pytest.raises(bln.InputError, match="read afterwards: write it out of place"):
+        bregmanize(Writing(write), {nn.ReLU: "relu"})
+
+
+def test_a_weighted_sum_is_left() -> None:
+    net = Writing(lambda z, b: torch.relu(torch.add(z, b(z), alpha=0.5)))
+    (block,) = bregmanize(net, {nn.ReLU: "softplus"}).report.blocks
+    assert not block.changed
+    assert "alpha = 0.5" in block.reason

@@ -19,7 +19,7 @@ from ..regularizers import Regularizer, Zero
 from .activation import Activation, pair_of
 from .bregmanize_bound import branch_bound, gap
 from .bregmanize_graph import Kind, Residual, Rewriting
-from .bregmanize_match import Tracer
+from .bregmanize_memory import Tracer
 from .bregmanize_report import Block, Report
 from .entrywise import check_entrywise
 from .resnet import BregmanResNet

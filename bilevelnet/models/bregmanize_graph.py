@@ -21,8 +21,8 @@ from .bregmanize_match import (
     linear_path,
     module_of,
     place,
-    read_what_was_written,
 )
+from .bregmanize_memory import read_what_was_written
 
 Kind = type[nn.Module]
 
@@ -142,6 +142,10 @@ class Rewriting:
         kinds = [k for user in node.users if (k := activation_kind(self.network, user, self.pairs)) is not None]
         if not kinds:
             return Residual(name, "what follows the sum is no activation of those replaced")
+        if node.kwargs.get("alpha", 1) != 1:
+            return Residual(
+                name, f"it weighs its second term by alpha = {node.kwargs['alpha']}: put that in the branch"
+            )
         found = self._sides(node)
         if isinstance(found, str):
             return Residual(name, found)

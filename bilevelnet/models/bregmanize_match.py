@@ -21,17 +21,6 @@ MAX_MODULES = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, n
 MAX_FUNCTIONS = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
 
 
-class Tracer(fx.Tracer):
-    """Symbolic tracing with the modules to replace as leaves, also where they are a user's own."""
-
-    def __init__(self, kinds: tuple[type[nn.Module], ...] = ()):
-        super().__init__()
-        self.kinds = kinds
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
-
-
 def module_of(root: nn.Module, node: fx.Node) -> nn.Module | None:
     """The module that the node calls, or None."""
     return root.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -55,31 +44,11 @@ def activation_kind(root: nn.Module, node: fx.Node, kinds: Iterable[type[nn.Modu
 
 
 def is_sum(node: fx.Node) -> bool:
-    """Whether the node adds two nodes with weight 1."""
+    """Whether the node adds two nodes, the second one perhaps with a weight alpha."""
     called = (node.op == "call_function" and node.target in SUMS) or (
         node.op == "call_method" and node.target in ("add", "add_")
     )
-    return called and len(node.args) == 2 and not node.kwargs and len(node.all_input_nodes) == 2
-
-
-def is_in_place(root: nn.Module, node: fx.Node) -> bool:
-    """Whether the node overwrites its first argument."""
-    if node.op == "call_module":
-        return bool(getattr(module_of(root, node), "inplace", False))
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    written = node.target is operator.iadd or (str(name).endswith("_") and not str(name).endswith("__"))
-    return node.op in ("call_function", "call_method") and (written or node.kwargs.get("inplace") is True)
-
-
-def read_what_was_written(root: nn.Module, graph: fx.Graph) -> None:
-    """Let what reads a tensor after it was overwritten in place read the node that wrote it."""
-    passed: set[fx.Node] = set()
-    for node in graph.nodes:
-        passed.add(node)
-        if is_in_place(root, node) and node.args and isinstance(node.args[0], fx.Node):
-            source = node.args[0]
-            for user in [u for u in source.users if u not in passed]:
-                user.replace_input_with(source, node)
+    return called and len(node.args) == 2 and not set(node.kwargs) - {"alpha"} and len(node.all_input_nodes) == 2
 
 
 def linear_input(root: nn.Module, node: fx.Node) -> fx.Node | None:
