@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ..solvers.newton import Newton
-from .equation import Equation
 from .implicit import ImplicitLayer
+from .implicit_equation import Equation
 
 
 class Optimality(Equation):
@@ -30,7 +30,7 @@ class FixedPoint(Equation):
 
 def from_optimality(
     F: Callable[..., Any],
-    event_shape: tuple[int, ...] | None = None,
+    event_shape: int | tuple[int, ...] | None = None,
     batch_ndim: int = 1,
     solver: Newton | None = None,
     on_failure: str = "raise",
@@ -48,13 +48,13 @@ def from_optimality(
 
 def from_fixed_point(
     module: Callable[..., Any],
-    event_shape: tuple[int, ...] | None = None,
+    event_shape: int | tuple[int, ...] | None = None,
     batch_ndim: int = 1,
     solver: Newton | None = None,
     on_failure: str = "raise",
 ) -> ImplicitLayer:
     """The layer z(x) = T(z, *x) (a deep equilibrium model: Bai, Kolter & Koltun, 2019), as ``from_optimality`` with
-    F = z − T(z, *x), after Anderson's acceleration where z is large.
+    F = z − T(z, *x), after Anderson's acceleration of the iteration z ← T(z, *x) as far as it goes.
 
     Warns where T does not contract at the fixed point that was found, by the spectral radius of ∂T/∂z.
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import InputError
-from ..numerics.bracket import FOUND, JUMP, LIMIT
+from ..numerics.bracket import FOUND, JUMP, LIMIT, NONE
 from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
 from ..numerics.root import HOPELESS
@@ -20,14 +20,14 @@ from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, MEANING, Solution, St
 from ..solvers.newton import Newton
 from ..solvers.twin import Held
 from ..values import HALF, at_least_float32, check_floating, readable, tracked
-from .equation import Equation, InverseFamily, RootFamily, TransposedFamily
+from .implicit_equation import SINGULAR, Equation, InverseFamily, RootFamily, TransposedFamily
 
-MEANINGS = {
-    **MEANING,
-    Status.max_iter: "no root was met within the iteration limit: give init= nearer to it, raise max_iter or tol of "
-    "solver=, and see that F has a root and is the same at every call (dropout off)",
-    Status.invalid: "invalid: an input or F is NaN or infinite, or ∂F/∂z is singular at the root, where z has no "
-    "derivative",
+REASONS = {
+    LIMIT: "no root was met within the iteration limit: give init= nearer to it, or raise max_iter or tol of solver=",
+    HOPELESS: "no root was met: F has a local minimum of ‖F‖ or a kink there, or is another at every call, as with "
+    "dropout on; give init= nearer to a root",
+    NONE: "invalid: an input is NaN or infinite, or F is where the search begins; give init= where F is finite",
+    SINGULAR: "invalid: ∂F/∂z is singular at the root, where z has no derivative and need not be the only root",
 }
 
 
@@ -40,12 +40,12 @@ class ImplicitLayer(nn.Module):
     begins, zeros if None, and then gives the shape.
     """
 
-    meanings: Mapping[Status, str] = MEANINGS
+    reasons: Mapping[int, str] = REASONS
 
     def __init__(
         self,
         equation: Equation,
-        event_shape: tuple[int, ...] | None = None,
+        event_shape: int | tuple[int, ...] | None = None,
         batch_ndim: int = 1,
         solver: Newton | None = None,
         on_failure: str = "raise",
@@ -57,7 +57,7 @@ class ImplicitLayer(nn.Module):
         if not isinstance(solver, Newton):
             raise InputError(f"solver= takes a bilevelnet.solvers.Newton(tol, max_iter, largest), not {solver!r}")
         self.equation, self.batch_ndim, self.solver = equation, batch_ndim, solver
-        self.event_shape = None if event_shape is None else tuple(event_shape)
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else event_shape and tuple(event_shape)
         self.on_failure = check_policy(on_failure)
         self.family = Held(RootFamily, equation, batch_ndim, solver.largest)
         self.inverses = Held(InverseFamily, equation, batch_ndim), Held(TransposedFamily, equation, batch_ndim)
@@ -69,8 +69,7 @@ class ImplicitLayer(nn.Module):
         """z with its status, residual ‖F‖ and error bound, to first order, for each element."""
         z, root, status, xs = self._solve(inputs, init)
         with torch.no_grad():
-            w = root.z.to(xs[0].dtype) if xs else root.z
-            residual = self._flat(self._evaluate(w, xs)).norm(dim=-1)
+            residual = self._flat(self._evaluate(root.z, xs)).norm(dim=-1)
             bound = torch.where(status <= KINK, root.bound, torch.inf)
         iterations: Any = int(root.iterations) if readable(root.iterations) else root.iterations
         return Solution(
@@ -81,23 +80,24 @@ class ImplicitLayer(nn.Module):
             error_bound=None if self._free(root.z) else bound,
             iterations=iterations,
             solver="newton",
-            multipliers=self.multipliers(root.z),
+            multipliers=self.multipliers(root.z, xs),
         )
 
-    def multipliers(self, w: Tensor) -> dict[str, Tensor]:
+    def multipliers(self, w: Tensor, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """What the unknowns hold beside z."""
         return {}
 
-    def answer(self, w: Tensor) -> Tensor:
+    def answer(self, w: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         """z out of the unknowns."""
         return w
 
-    def start(self, xs: tuple[Tensor, ...], init: Tensor | None) -> Tensor:
-        """The unknowns to begin with."""
-        return self.guess(xs, init)
+    def start(self, xs: tuple[Tensor, ...], init: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(the unknowns to begin with, the inputs of the equation)."""
+        return self.guess(xs, init), xs
 
     def guess(self, xs: tuple[Tensor, ...], init: Tensor | None) -> Tensor:
         """init, or zeros of the shape of z."""
+        floating = [t for t in (*xs, *self.equation.own().values()) if t.is_floating_point()]
         if init is not None:
             check_floating(init, "init")
             event = tuple(init.shape[self.batch_ndim :])
@@ -106,12 +106,11 @@ class ImplicitLayer(nn.Module):
                     f"init has shape {tuple(init.shape)}: {self.batch_ndim} batch dimensions and "
                     f"{self.event_shape or 'an element'} are needed"
                 )
-            return at_least_float32(init.detach())
+            return init.detach().to(floating[0].dtype if floating else at_least_float32(init).dtype)
         if not xs or xs[0].ndim < self.batch_ndim:
-            raise InputError(f"no input has {self.batch_ndim} batch dimensions to give z its shape: give init=")
+            raise InputError(f"no first input with {self.batch_ndim} batch dimensions gives z its shape: give init=")
         batch, event = xs[0].shape[: self.batch_ndim], xs[0].shape[self.batch_ndim :]
-        floating = [t for t in (*xs, *self.equation.own().values()) if t.is_floating_point()]
-        like = floating[0] if floating else torch.empty(0)
+        like = floating[0] if floating else torch.empty(0, device=xs[0].device)
         return like.detach().new_zeros(*batch, *(event if self.event_shape is None else self.event_shape))
 
     def _solve(
@@ -122,7 +121,7 @@ class ImplicitLayer(nn.Module):
                 raise InputError(f"input {k} is a {type(x).__name__}; give torch tensors (torch.as_tensor)")
         xs = tuple(at_least_float32(x) for x in inputs)
         with torch.autocast(self._device(xs), enabled=False):
-            w = self.start(xs, init.z if isinstance(init, Solution) else init)
+            w, xs = self.start(xs, init.z if isinstance(init, Solution) else init)
             self._check(w, xs)
             tensors = [*xs, *self.equation.own().values()]
             solver = self.solver
@@ -133,7 +132,7 @@ class ImplicitLayer(nn.Module):
             w = self._attached(root, xs, tensors) if tracked(*tensors) else root.z
         if self.equation.contracts and readable(root.radius):
             self._warn(root.radius[status <= KINK])
-        z = self.answer(w)
+        z = self.answer(w, xs)
         event = z.ndim - self.batch_ndim
         z = settle(
             z,
@@ -141,10 +140,17 @@ class ImplicitLayer(nn.Module):
             tuple(range(-event, 0)),
             self.on_failure,
             self._subject,
-            self.meanings,
+            self._meanings(root.code, status),
         )
         given = [x for x in inputs if x.is_floating_point()]
         return z.to(given[0].dtype) if given else z, root, status, xs
+
+    def _meanings(self, code: Tensor, status: Tensor) -> Mapping[Status, str]:
+        """What the first failure means."""
+        failed = status > KINK
+        if not readable(code) or not bool(failed.any()):
+            return MEANING
+        return {Status(int(status[failed][0])): self.reasons[int(code[failed][0])]}
 
     @property
     def _subject(self) -> str:

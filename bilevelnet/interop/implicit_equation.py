@@ -18,13 +18,14 @@ from ..numerics.newton import INDEFINITE
 from ..numerics.root import newton_root
 from ..values import at_least_float32
 
+ANDERSON = 50  # evaluations of T, after which Newton's method goes on
 SINGULAR = 6  # a code beside those of a bracketed root: ∂F/∂z has no inverse at the root
 
 
 class Equation(nn.Module):
     """F(z, *x), of the shape of z, each element of the batch by itself.
 
-    ``contracts``: F = z − T(z, *x). ``judge(z, J)`` gives (whether the root is one of the problem, whether a
+    ``contracts``: F = z − T(z, *x). ``judge(z, J, x)`` gives (whether the root is one of the problem, whether a
     derivative of one side is all there is), or None.
     """
 
@@ -48,7 +49,7 @@ class Equation(nn.Module):
         """A better start than z."""
         return z
 
-    def judge(self, z: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor] | None:
+    def judge(self, z: Tensor, jacobian: Tensor, xs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor] | None:
         return None
 
     def own(self) -> dict[str, Tensor]:
@@ -61,7 +62,7 @@ def refuse_closures(call: Any) -> None:
     """InputError where a function, not a Module, reaches modules or tensors with gradients of its surroundings."""
     function = getattr(call, "__func__", call)
     holder = getattr(call, "__self__", None)
-    seen = {"its object": holder} if isinstance(holder, nn.Module) else {}
+    seen = {"its object": holder} if isinstance(holder, nn.Module) else dict(getattr(holder, "__dict__", {}))
     if inspect.isfunction(function):
         found = inspect.getclosurevars(function)
         seen |= {**found.globals, **found.nonlocals}
@@ -76,7 +77,7 @@ def refuse_closures(call: Any) -> None:
 
 class RootFamily:
     """The search for the roots of an equation: Newton's method, on the matrix ∂F/∂z up to ``largest`` entries of z,
-    beyond on its products, after Anderson's acceleration where F = z − T(z).
+    beyond on its products; where F = z − T(z), after Anderson's acceleration of z ← T(z).
     """
 
     def __init__(self, equation: Equation, batch_ndim: int, largest: int):
@@ -104,8 +105,8 @@ class RootFamily:
         z = self.equation.begin(start, xs).reshape(*batch, event.numel())
         free, spent = event.numel() > self.largest, 0
         eps = torch.finfo(z.dtype).eps
-        if free and self.equation.contracts:
-            z, spent = anderson(lambda z: z - f(z), z, max_iter, eps**0.5)
+        if self.equation.contracts:
+            z, spent = anderson(lambda z: z - f(z), z, min(max_iter, ANDERSON), eps**0.5)
         make = Free if free else Dense
         found = newton_root(f, lambda z: make(f, z), z, max_iter, tol)
         slope = make(f, found.x)
@@ -123,7 +124,7 @@ class RootFamily:
             inverse, bound = z.new_empty(*batch, 0, 0), torch.full_like(scale, torch.nan)
             singular = slope.solve(torch.sign(slope.value) + 0.5, 0.1).isnan().any(-1)
         code = torch.where(singular & (found.code == FOUND), SINGULAR, found.code)
-        verdict = self.equation.judge(found.x, slope.matrix) if isinstance(slope, Dense) else None
+        verdict = self.equation.judge(found.x, slope.matrix, xs) if isinstance(slope, Dense) else None
         if verdict is not None:
             code = torch.where((code == FOUND) & ~verdict[0], INDEFINITE, code)
             code = torch.where((code == FOUND) & verdict[1], JUMP, code)
