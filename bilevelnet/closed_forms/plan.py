@@ -60,7 +60,7 @@ class ClosedFormMap(Map):
         z, u = self.point(torch.where(lost, anchor(self.phi, v), v) if some else v)
         return Outcome(torch.where(lost, torch.nan, z) if some else z, u, status, 0, {})
 
-    def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+    def point(self, v: Tensor, init: Near | None = None) -> tuple[Tensor, Tensor]:
         """(z, u), without a status."""
         z, w = self._point(v)
         return self.select.snap(w, z), self.psi.dual(w, z)

@@ -14,7 +14,7 @@ from torch import Tensor
 from .bracket import FOUND, LIMIT, NONE, Found
 
 STALLED, INDEFINITE = 4, 5  # codes beside those of a bracketed root: no descent left; E is not convex at x
-ARMIJO, SHRINK = 1e-4, 0.1
+ARMIJO, SHRINK, GROW = 1e-4, 0.1, 4.0  # of a step: the fall asked of E, the least and the largest change of t
 REUSE = 0.1  # a Hessian serves again as long as it brought the gradient down by this factor
 
 
@@ -54,12 +54,13 @@ def minimise(
     x, at = start, probe(start)
     code = torch.full_like(at.value, LIMIT, dtype=torch.int8)
     size, largest, t = _norm(at.force), _norm(at.force_size), torch.ones_like(at.value)
+    endless = at.value_size.clamp(min=1.0) / eps  # an E that fell as far below 0 has no floor
     hessian, fresh = factor(x, at.force), True
     step, decrease = hessian.step(at.force)
     iteration = 1
     while True:
-        code = torch.where((code == LIMIT) & (size <= (4 * eps * _norm(at.force_size)).clamp(min=tol)), FOUND, code)
         code = torch.where((code == LIMIT) & ~(at.value.isfinite() & size.isfinite()), NONE, code)
+        code = torch.where((code == LIMIT) & (size <= (4 * eps * _norm(at.force_size)).clamp(min=tol)), FOUND, code)
         active = code == LIMIT
         if iteration >= max_iter or not bool(active.any()):
             break
@@ -72,9 +73,11 @@ def minimise(
         resting = t * _norm(step) <= eps * (_norm(x) + _norm(step))
         ended = active & ~good & (near | resting) if fresh else torch.zeros_like(active)
         # Where even Newton's step leaves a large gradient, E has a kink.
-        code = torch.where(ended, torch.where(size <= eps**0.5 * largest, FOUND, STALLED).to(torch.int8), code)
+        lost = torch.where(at.value < -endless, NONE, STALLED)
+        code = torch.where(ended, torch.where(size <= eps**0.5 * largest, FOUND, lost).to(torch.int8), code)
         rejected = active & ~good & ~ended
-        t = torch.where(rejected, _shorter(t, new.value - at.value, decrease), 1.0) if fresh else torch.ones_like(t)
+        shorter = _shorter(t, new.value - at.value, decrease)
+        t = torch.where(rejected, shorter, (GROW * t).clamp(max=1.0)) if fresh else torch.ones_like(t)
         reuse = bool((rejected | good & (new_size > REUSE * size)).any().logical_not())
         x, at = torch.where(good, trial, x), Probe(*(torch.where(good, b, a) for a, b in zip(at, new, strict=True)))
         size, largest = torch.where(good, new_size, size), torch.maximum(largest, _norm(at.force_size))

@@ -101,7 +101,7 @@ def minimise(
     damping, iterations = torch.full_like(at.norm, 0.1), 0
     while True:
         near, level = best.norm <= loose * best.size, best.norm <= tight * best.rounding
-        found = near & (level | (waited >= STALLED))
+        found = near & best.size.isfinite() & (level | (waited >= STALLED))
         done = found | lost
         if iterations >= max_iter or bool(done.all()):
             break
@@ -132,7 +132,7 @@ def _short(problem: Composite, at: Point, step: Tensor) -> Tensor:
     after = problem.smooth(at.y - at.r)[0]
     bound = at.h + _dot(at.image, at.r) + KAPPA / (2 * step) * at.norm**2
     noise = 10 * torch.finfo(step.dtype).eps * (at.h.abs() + after.abs() + _dot(at.image.abs(), at.r.abs()))
-    return after <= bound + noise
+    return after.isfinite() & (after <= bound + noise)
 
 
 def _fitted(problem: Composite, at: Point, step: Tensor, curvature: Tensor, active: Tensor) -> tuple[Tensor, Point]:

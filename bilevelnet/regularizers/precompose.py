@@ -11,6 +11,7 @@ from ..domains import Preimage, Reals
 from ..errors import InputError
 from ..numerics import norm
 from ..piece import Piece, Scalar
+from ..values import readable
 from .base import Regularizer
 from .calculus import solved_prox
 
@@ -33,6 +34,8 @@ class LinearMap(Piece):
             return
         del self.matrix
         self.register_buffer("matrix", operator)
+        if not readable(operator):  # inside a transform: tight or not, the splitting solver takes it
+            return
         gram = operator @ operator.mT
         c = gram.diagonal().mean()
         off = (gram - c * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max()

@@ -72,7 +72,8 @@ class ConicMap(Map):
         if any(getattr(getattr(t, "inner", t), "dim", -1) != -1 for t in g.terms()):
             raise InputError("the conic solver takes vectors along the last dimension: move dim there")
         self.phi, self.g, self.solver = phi, g, solver
-        width = phi.width or g.width or 2
+        weights = [w for p in (phi, g) for m in p.modules() for n in _tensor_weights(m) if (w := getattr(m, n)).ndim]
+        width = phi.width or g.width or max([2, *(w.shape[-1] for w in weights)])
         if g.width is not None and g.width > width:
             raise InputError(f"{phi.label} takes vectors of width {width}, {g.label} of width {g.width}: give both one")
         self.separable = not (phi.event_ndim or g.event_ndim)
@@ -97,7 +98,7 @@ class ConicMap(Map):
             twin = memo[address]
             for name in _tensor_weights(module):
                 value = getattr(module, name)
-                shape = (n,) if _is_vector(value) else ()
+                shape = (self._length(value, n),) if _is_vector(value) else ()
                 parameter = cp.Parameter(shape, nonneg=getattr(type(module), name).low >= 0)
                 twin.__dict__[getattr(type(module), name).number] = parameter
                 weights.append((module, name))
@@ -145,7 +146,9 @@ class ConicMap(Map):
         values = [rows]
         for module, name in compiled.weights:
             w = getattr(module, name)
-            rows_of_w = w.to(torch.float64).broadcast_to(v.shape).reshape(-1, n)
+            k = self._length(w, n) if _is_vector(w) else 1
+            entries = v.shape[-1] if self.separable else k
+            rows_of_w = w.to(torch.float64).broadcast_to(*v.shape[:-1], entries).reshape(len(rows), -1)
             values.append(rows_of_w if _is_vector(w) else rows_of_w[:, 0])
         told: list[int] | None = None
         try:
@@ -160,6 +163,10 @@ class ConicMap(Map):
             found = told[i] if told else compiled.status([t[i] for t in values])
             status[i] = MAX_ITER if found == CONVERGED else found
         return z, torch.where(good, status, INVALID).reshape(moved.shape), residual
+
+    def _length(self, weight: Tensor, n: int) -> int:
+        """Of a vector of weights in a problem of n entries: one an entry of z, or of an equation or of K z."""
+        return n if self.separable else weight.shape[-1]
 
     def _without(self, compiled: Compiled, values: list[Tensor], kept: list[int]) -> Tensor:
         """z of the rows that have a solution, NaN in the others."""
@@ -185,9 +192,9 @@ class ConicMap(Map):
         )
 
     def _judge(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """By how much one proximal step moves each entry of z, relative to it, and the same in dual units."""
+        """By how much one proximal step, of at most 1, moves each entry of z, relative to it, and in dual units."""
         inside = self._inside(z)
-        step = 1 / self._curvature(inside)
+        step = 1 / self._curvature(inside).clamp(min=1.0)  # where φ is flat a step of its own length has no end
         if self.g.event_ndim and not self.phi.event_ndim:
             step = step.amin(-1, keepdim=True)
         moved = (self.g.prox(inside + step * (v - self.phi.grad(inside)), step) - z).abs()

@@ -48,8 +48,10 @@ class Coordinates:
         """Unknowns to begin with: the solution without terms, where it is known, and at last a point well inside."""
         phi = self.phi
         if not self.dual:
-            if not phi.explicit or phi.dual_domain != Interval():
+            if not phi.explicit:
                 return (torch.zeros_like(v),)
+            if phi.dual_domain != Interval():
+                v = torch.where(phi.dual_domain.interior(v), v, anchor(phi, v))
             # The second for a g that is huge at the first; not 0, where a norm to a power may have no curvature.
             return tuple(unchart(self.domain, phi.grad_conjugate(c * v)) for c in (1.0, 1 / 16))
         return v, anchor(phi, v)

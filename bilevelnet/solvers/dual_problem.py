@@ -17,11 +17,16 @@ from ..closed_forms.plan import plan
 from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre, Mahalanobis
+from ..maps import Near
 from ..numerics.jacobian import symmetric_jacobian
-from ..regularizers import Regularizer, Sum, Zero
+from ..regularizers import Regularizer, SquaredL2, Sum, Zero
 from ..regularizers.lens import Lens
-from .newton import Newton, rough
+from ..solution import KINK
+from .newton import Newton, NewtonMap, rough
 from .scalar import Scalar
+
+
+RHO = 1e-13  # where ψ* is infinite at the start: small enough for any z of size 1/√ρ that solves the problem
 
 
 class Split:
@@ -47,6 +52,23 @@ class Split:
         pieces = [phi, *terms]
         self.event_ndim = max(max(p.event_ndim, *(-d for d in getattr(p, "dims", ())), 0) for p in pieces)
         self.diagonal = all(p.event_ndim == 0 for p in (phi, *inside))
+        self.guide = None if self.whole else Split(phi, *terms, SquaredL2(RHO))
+
+    @property
+    def whole(self) -> bool:
+        """Whether ψ* is finite everywhere; else the search begins where it is with (ρ/2)‖z‖² in ψ."""
+        inner: Any = self.inner
+        grows = any(type(t) is SquaredL2 and t.constant for t in self.inside)
+        return grows or (inner.psi.dual_domain if inner.direct else self.phi.dual_domain) == Interval()
+
+    def point(self, w: Tensor, near: Near | None) -> tuple[Tensor, Tensor]:
+        """(∇ψ*(w), its dual), NaN where ψ* is infinite."""
+        inner: Any = self.inner
+        z, u = inner.point(w, near)
+        if not inner.direct or inner.whole:
+            return z, u
+        lost = inner.status(w) > KINK
+        return torch.where(lost, torch.nan, z), torch.where(lost, torch.nan, u)
 
     def value(self, z: Tensor) -> Tensor:
         """ψ(z), one number an event."""
@@ -76,12 +98,12 @@ def _inner(phi: Legendre, plain: list[Any], count: int) -> tuple[Any, list[Any]]
         g: Regularizer = Sum(*inside) if len(inside) > 1 else inside[0] if inside else Zero()
         try:
             inner = plan(phi, g)
-            if inner.psi.dual_domain == Interval():
+            if inner.psi.dual_domain == Interval() or (inside == separable and isinstance(phi.domain, Interval)):
                 return inner, inside
             refusal = f"φ* of {phi.label} is not finite everywhere; add a squared_l2 to it"
         except InputError as reason:
             refusal = str(reason)
-        if not phi.event_ndim and not any(t.event_ndim for t in inside) and phi.dual_domain == Interval():
+        if not phi.event_ndim and not any(t.event_ndim for t in inside):
             return Scalar().bind(phi, g), inside
     raise InputError(refusal)
 
@@ -126,6 +148,7 @@ class Dual:
         self.scale = torch.linalg.vector_norm(vectors(v, len(self.batch)), dim=-1, keepdim=True)
         sigma = convexity(split.phi, v, len(self.batch))
         self.sigma, self.steady = sigma, bool((sigma > 0).all())
+        self.near: Near | None = None  # the last z and u, from which a search inside starts
 
     def _fixed(self) -> Tensor | None:
         """Σ A ∇²ψ* Aᵀ where it is the same everywhere."""
@@ -137,7 +160,16 @@ class Dual:
     def point(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z, w = v − Σ A_iᵀ y_i and ‖w‖."""
         w = self.v - (y @ self.rows).reshape(self.v.shape)
-        return self.split.inner.point(w)[0], w, torch.linalg.vector_norm(vectors(w, len(self.batch)), dim=-1)
+        z, u = self.split.point(w, self.near)
+        self.near = Near(z, u, {})
+        return z, w, torch.linalg.vector_norm(vectors(w, len(self.batch)), dim=-1)
+
+    def finite(self, y: Tensor) -> Tensor:
+        """Where ψ* is finite at y."""
+        if self.split.guide is None:
+            return y.new_ones(self.batch, dtype=torch.bool)
+        z, self.near = self.point(y)[0], None
+        return vectors(z, len(self.batch)).isfinite().all(-1)
 
     def smooth(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z, w, size = self.point(y)
@@ -205,6 +237,8 @@ class Dual:
         if self.split.diagonal:
             gain = vectors(self.split.inner.gain(w)[2], len(self.batch)).unsqueeze(-2)
             return (self.rows * gain) @ self.rows.mT
+        if isinstance(self.split.inner, NewtonMap):
+            return self.rows @ self.split.inner.response(self.near, self.rows).movedim(0, -1)
         gain = symmetric_jacobian(lambda t: self.split.inner.point(t)[0], w, self.split.event_ndim)
         return self.rows @ gain @ self.rows.mT
 
@@ -212,7 +246,7 @@ class Dual:
         """γ ≤ 1/L, L the largest curvature at y, or everywhere where φ is strongly convex."""
         known = self.sigma
         if not self.steady:
-            known = 1 / torch.linalg.matrix_norm(self.curvature(y)).clamp(torch.finfo(y.dtype).tiny ** 0.5)
+            known = 1 / torch.linalg.matrix_norm(self.curvature(y)).clamp(torch.finfo(y.dtype).eps)
         return known.broadcast_to(self.batch).unsqueeze(-1).clone()
 
     def infeasible(self, e: Tensor) -> Tensor:

@@ -90,11 +90,17 @@ class NewtonMap(Map):
 
         return Outcome(z, u, status, iterations, {}, residual)
 
-    def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+    def point(self, v: Tensor, init: Near | None = None) -> tuple[Tensor, Tensor]:
         """(z, u), NaN where there is no solution."""
-        found = self.solve(v)
+        found = self.solve(v, init)
         lost = found.status > KINK
         return torch.where(lost, torch.nan, found.z), torch.where(lost, torch.nan, found.dual)  # type: ignore[arg-type]
+
+    def response(self, at: Near, moves: Tensor) -> Tensor:
+        """dz/dv at a solution times each of ``moves`` (m, n), of shape (m, …, n), without a graph."""
+        c = self.coordinates
+        system = dense(c.curvatures(c.unknown(at.z, at.dual)))
+        return system.exact(moves.reshape(len(moves), *[1] * (at.z.ndim - self.event_ndim), moves.shape[-1]))
 
     @torch.no_grad()
     def _point(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

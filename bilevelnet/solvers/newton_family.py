@@ -60,9 +60,18 @@ class Family:
         def probe(x: Tensor) -> Probe:
             return look(x.unflatten(-1, event), v)
 
-        begin = self._start(lift(c.starts)(v) if start is None else (start,), probe)
+        begin = self._start(self._candidates(lift(c.starts)(v), start), probe)
         found = minimise(probe, lambda x, force: self.system(lift, x.unflatten(-1, event), event), begin, max_iter, tol)
         return Found(found.x.unflatten(-1, event), found.code.unflatten(-1, event), found.iterations)
+
+    def _candidates(self, cold: tuple[Tensor, ...], start: Tensor | None) -> tuple[Tensor, ...]:
+        """``start`` where all of it is finite."""
+        if start is None:
+            return cold
+        bad = ~start.isfinite()
+        for d in range(-self.event_ndim, 0):
+            bad = bad.any(d, keepdim=True)
+        return tuple(torch.where(bad, c, start) for c in (cold if bool(bad.any()) else cold[:1]))
 
     def _start(self, candidates: tuple[Tensor, ...], probe: Callable[[Tensor], Probe]) -> Tensor:
         """The candidate of the least objective."""

@@ -44,14 +44,14 @@ class System:
 
     def inverse(self, force: Tensor) -> Tensor:
         """The move of u, F − Σ ∇²h y, or of z, y = H⁻¹F, in an attached step."""
-        y = self._exact(force)
+        y = self.exact(force)
         return force - self.terms(y) if self.rate is None else y
 
     def transposed(self, b: Tensor) -> Tensor:
         """The transpose of ``inverse``."""
-        return self._exact(b) if self.rate is not None else b - self._exact(self.terms(b))
+        return self.exact(b) if self.rate is not None else b - self.exact(self.terms(b))
 
-    def _exact(self, b: Tensor) -> Tensor:
+    def exact(self, b: Tensor) -> Tensor:
         """H⁻¹ b."""
         return self.scale * self.solve(self.scale * b, 8 * torch.finfo(b.dtype).eps)
 

@@ -65,9 +65,9 @@ class ScalarMap(Map):
         z, u = self.select.snap(w, point.z), point.u
         return Outcome(z, u, status, point.iterations, {})
 
-    def point(self, v: Tensor) -> tuple[Tensor, Tensor]:
+    def point(self, v: Tensor, init: Near | None = None) -> tuple[Tensor, Tensor]:
         """(z, u), without a status."""
-        z, u, *_ = self.solve(v)
+        z, u, *_ = self.solve(v, init)
         return z, u  # type: ignore[return-value]
 
     def gain(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,17 +11,20 @@ from torch import Tensor
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
-from ..numerics.bracket import LIMIT, NONE
+from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.dual_search import DualPoint, Sizes, dual_search
 from ..numerics.splitting import minimise
 from ..regularizers import Regularizer
-from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, worst
+from ..solution import INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED, worst
 from ..values import tracked
 from .base import Iterative
 from .certificate import Certificate, Term
-from .dual_problem import Dual, Split, scaled_rows, vectors
+from .dual_problem import RHO, Dual, Split, scaled_rows, vectors
 from .inverse import flat
 from .twin import Held, Twin, tensors_of
+
+
+ENDLESS = 4  # a code beside those of a bracketed root: no minimiser
 
 
 class Splitting(Iterative):
@@ -55,11 +58,30 @@ class Family:
         dual = Dual(self.split, v)
         roots = torch.cat([v.new_full((n,), r) for n, r in zip(dual.sizes, dual.roots, strict=True)])
         y = v.new_zeros(*dual.batch, sizes.width) if start is None else start / roots
+        y, lost, begun = self._guided(dual, y, max_iter, max(tol, torch.finfo(v.dtype).eps ** 0.5))
         found = minimise(dual, y, dual.first_step(y), max_iter, tol, lambda at: dual.infeasible(at.image - at.prox))
+        code = torch.where(lost == FOUND, found.code, lost).to(torch.int8)
         steps = found.step * v.new_tensor(dual.roots) ** 2
         inverse = _inverse(dual, found.y, found.step) if sizes.inverse else v.new_empty(*dual.batch, 0, 0)
         inverse = inverse * roots.unsqueeze(-1) / roots if sizes.inverse else inverse
-        return DualPoint(found.y * roots, steps, inverse, found.code, torch.tensor(found.iterations))
+        return DualPoint(found.y * roots, steps, inverse, code, torch.tensor(found.iterations + begun))
+
+
+    def _guided(self, dual: Dual, y: Tensor, max_iter: int, tol: float) -> tuple[Tensor, Tensor, int]:
+        """(y, or where ψ* is infinite there, the solution with (ρ/2)‖z‖² in ψ; a code of what stays so; iterations).
+
+        ρz tends to v − dom (φ + g)*: to 0 where there is a minimiser.
+        """
+        outside = ~dual.finite(y)
+        if dual.split.guide is None or not bool(outside.any()):
+            return y, torch.zeros_like(outside, dtype=torch.int8), 0
+        other, n = Dual(dual.split.guide, dual.v), len(dual.batch)
+        found = minimise(other, y, other.first_step(y), max_iter, tol, lambda at: other.infeasible(at.image - at.prox))
+        y = torch.where(outside.unsqueeze(-1), found.y, y)
+        far = RHO * torch.linalg.vector_norm(vectors(other.point(found.y)[0], n), dim=-1)
+        near = torch.finfo(y.dtype).eps ** 0.25 * (1 + dual.scale.squeeze(-1))
+        code = torch.where(found.code == NONE, NONE, torch.where(far > near, ENDLESS, LIMIT))
+        return y, torch.where(outside & ~dual.finite(y), code, FOUND), found.iterations
 
 
 def _inverse(dual: Dual, y: Tensor, step: Tensor) -> Tensor:
@@ -113,8 +135,9 @@ class SplittingMap(Map):
         z = z + certificate.snap()
         keep = (...,) + (None,) * n
         code = found.code[keep]
-        status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, INFEASIBLE, CONVERGED))
-        status = torch.where(good, torch.maximum(status, self._inner_status(y, v, widths)), INVALID)
+        status = torch.where(code == FOUND, self._inner_status(y, v, widths), MAX_ITER)
+        status = torch.where(code == NONE, INFEASIBLE, torch.where(code == ENDLESS, UNBOUNDED, status))
+        status = torch.where(good, status, INVALID)
         known = certificate.multipliers, certificate.residual, certificate.error_bound
         return Outcome(z, u, status, found.iterations, *known)
 

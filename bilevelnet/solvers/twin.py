@@ -31,8 +31,10 @@ class Twin:
     """Copies of ``pieces``; ``load`` puts tensors, in the order of ``tensors_of``, in their places."""
 
     def __init__(self, pieces: Sequence[Any]):
-        # A tensor may be no leaf of autograd, which cannot be copied, and need not be.
-        memo: dict[int, Any] = {id(t): torch.empty(0) for t in tensors_of(pieces)}
+        # A tensor may be no leaf of autograd, which cannot be copied, and need not be: its shape and dtype are enough.
+        memo: dict[int, Any] = {
+            id(t): torch.zeros((), dtype=t.dtype, device=t.device).expand(t.shape) for t in tensors_of(pieces)
+        }
         self.pieces = copy.deepcopy(list(pieces), memo)
         self.places = list(_places(self.pieces))
 
