@@ -164,3 +164,23 @@ def test_one_entry_without_a_solution_spoils_no_row() -> None:
     assert bln.solve_prox(legendre.Energy(), regularizers.L1(0.3), torch.tensor(0.7), "conic").z == pytest.approx(
         0.4, abs=VALUE
     )
+
+
+def test_weights_of_equations_and_of_images() -> None:
+    """A vector of weights has the length of what it weighs, not of z."""
+    g = torch.Generator().manual_seed(4)
+    k, rows, v = (torch.randn(n, 4, dtype=torch.float64, generator=g) for n in (6, 2, 3))
+    levels, weights = (torch.rand(n, dtype=torch.float64, generator=g) for n in (2, 6))
+    for term in (regularizers.AffineSet(rows, levels), regularizers.L1(weights).precompose(k)):
+        found = bln.solve_prox(legendre.Energy(), term, v, "conic")
+        assert torch.allclose(found.z, bln.bregman_prox(legendre.Energy(), term, v), atol=1e-4)
+
+
+def test_a_flat_function_is_judged_by_a_step_that_ends() -> None:
+    """z = 0 for such a small v, where φ'' = 0."""
+    k = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    v = torch.full((2, 4), 0.1, dtype=torch.float64)
+    found = bln.solve_prox(legendre.Power(4.0), regularizers.L1(0.3).precompose(k), v)
+    assert found.solver == "conic"
+    assert found.converged.all()
+    assert found.z.abs().max() <= 1e-4

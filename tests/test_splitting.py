@@ -260,7 +260,9 @@ def test_refusals() -> None:
     with pytest.raises(bln.InputError, match="no Euclidean prox"):
         bln.solvers.bind(L.Energy(), NoProx() + R.L2Ball(1.0), "splitting")
     with pytest.raises(bln.InputError, match="not finite everywhere"):
-        bln.solvers.bind(L.Burg(), R.L1(0.3).precompose(K), "splitting")
+        bln.solvers.bind(L.LogDet(), R.Nuclear(0.3) + R.Nuclear(0.3).translate(1.0), "splitting")
+    with pytest.raises(bln.InputError, match="no curvature bound"):
+        bln.solvers.bind(L.Power(4.0), R.L1(0.3).precompose(K), "splitting")
     with pytest.raises(bln.InputError, match="nothing in l1 couples the entries"):
         bln.solvers.bind(L.Energy(), R.L1(0.3), "splitting")
     with pytest.raises(bln.InputError, match="max_iter"):

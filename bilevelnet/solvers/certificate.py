@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..domains import Interval
 from ..regularizers.lens import Lens
-from .dual_problem import Split, convexity, vectors
+from .dual_problem import convexity, vectors
+from .split import Split
 
 
 class Term(NamedTuple):

@@ -13,99 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..closed_forms.plan import plan
-from ..domains import Interval
-from ..errors import InputError
 from ..legendre import Legendre, Mahalanobis
 from ..maps import Near
 from ..numerics.jacobian import symmetric_jacobian
-from ..regularizers import Regularizer, SquaredL2, Sum, Zero
+from ..numerics.splitting import Point
 from ..regularizers.lens import Lens
-from ..solution import KINK
-from .newton import Newton, NewtonMap, rough
-from .scalar import Scalar
-
-
-RHO = 1e-13  # where ψ* is infinite at the start: small enough for any z of size 1/√ρ that solves the problem
-
-
-class Split:
-    """φ and the terms of g, split into those solved with φ (``inner``: a closed form or the scalar solver) and those
-    that have multipliers (``outer``).
-    """
-
-    def __init__(self, phi: Legendre, *terms: Any):
-        lenses = [Lens(t) for t in terms]
-        smooth = [t for t in terms if t.event_ndim and not rough(t)]
-        for lens in lenses:
-            if any(lens.term is t for t in smooth):
-                continue
-            if (not lens.plain and not lens.body.proximable) or (lens.plain and not lens.term.proximable):
-                raise InputError(f"{lens.body.label} has no Euclidean prox: give it one, or an expression for conic")
-        self.phi = phi
-        if smooth or not phi.explicit:
-            self.inner, inside = _newton(phi, smooth, terms)
-        else:
-            self.inner, inside = _inner(phi, [lens.term for lens in lenses if lens.plain], len(lenses))
-        self.inside = [t for t in terms if any(t is i for i in inside)]
-        self.outer = [lens for lens in lenses if not any(lens.term is t for t in inside)]
-        pieces = [phi, *terms]
-        self.event_ndim = max(max(p.event_ndim, *(-d for d in getattr(p, "dims", ())), 0) for p in pieces)
-        self.diagonal = all(p.event_ndim == 0 for p in (phi, *inside))
-        self.guide = None if self.whole else Split(phi, *terms, SquaredL2(RHO))
-
-    @property
-    def whole(self) -> bool:
-        """Whether ψ* is finite everywhere; else the search begins where it is with (ρ/2)‖z‖² in ψ."""
-        inner: Any = self.inner
-        grows = any(type(t) is SquaredL2 and t.constant for t in self.inside)
-        return grows or (inner.psi.dual_domain if inner.direct else self.phi.dual_domain) == Interval()
-
-    def point(self, w: Tensor, near: Near | None) -> tuple[Tensor, Tensor]:
-        """(∇ψ*(w), its dual), NaN where ψ* is infinite."""
-        inner: Any = self.inner
-        z, u = inner.point(w, near)
-        if not inner.direct or inner.whole:
-            return z, u
-        lost = inner.status(w) > KINK
-        return torch.where(lost, torch.nan, z), torch.where(lost, torch.nan, u)
-
-    def value(self, z: Tensor) -> Tensor:
-        """ψ(z), one number an event."""
-        return sum(self.total(p.value(z), z) for p in (self.phi, *self.inside))  # type: ignore[return-value]
-
-    def total(self, value: Tensor, z: Tensor) -> Tensor:
-        """The sum of ``value`` over what it has of an event of z."""
-        rest = value.ndim - (z.ndim - self.event_ndim)
-        return value.sum(tuple(range(-rest, 0))) if rest else value
-
-
-def _newton(phi: Legendre, smooth: list[Any], terms: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """(Newton's map of φ and the smooth terms, which are inside): v must lie where ψ* is finite."""
-    inside = [t for t in terms if not rough(t) or any(t is s for s in smooth)]
-    if len(inside) == len(terms):
-        raise InputError("all terms are smooth")
-    return Newton().bind(phi, Sum(*inside) if len(inside) > 1 else inside[0] if inside else Zero()), inside
-
-
-def _inner(phi: Legendre, plain: list[Any], count: int) -> tuple[Any, list[Any]]:
-    """(the map of ψ, the terms inside it): the separable ones and one more where a closed form takes it; not all."""
-    separable = [t for t in plain if not t.event_ndim]
-    coupled = sorted((t for t in plain if t.event_ndim), key=lambda t: not t.indicator)
-    for inside in [*([*separable, t] for t in coupled), separable, []]:
-        if len(inside) == count and count:
-            continue
-        g: Regularizer = Sum(*inside) if len(inside) > 1 else inside[0] if inside else Zero()
-        try:
-            inner = plan(phi, g)
-            if inner.psi.dual_domain == Interval() or (inside == separable and isinstance(phi.domain, Interval)):
-                return inner, inside
-            refusal = f"φ* of {phi.label} is not finite everywhere; add a squared_l2 to it"
-        except InputError as reason:
-            refusal = str(reason)
-        if not phi.event_ndim and not any(t.event_ndim for t in inside):
-            return Scalar().bind(phi, g), inside
-    raise InputError(refusal)
+from .newton import NewtonMap
+from .split import Split
 
 
 def vectors(x: Tensor, batch: int) -> Tensor:
@@ -237,7 +151,7 @@ class Dual:
         if self.split.diagonal:
             gain = vectors(self.split.inner.gain(w)[2], len(self.batch)).unsqueeze(-2)
             return (self.rows * gain) @ self.rows.mT
-        if isinstance(self.split.inner, NewtonMap):
+        if isinstance(self.split.inner, NewtonMap) and self.near is not None:
             return self.rows @ self.split.inner.response(self.near, self.rows).movedim(0, -1)
         gain = symmetric_jacobian(lambda t: self.split.inner.point(t)[0], w, self.split.event_ndim)
         return self.rows @ gain @ self.rows.mT
@@ -249,11 +163,12 @@ class Dual:
             known = 1 / torch.linalg.matrix_norm(self.curvature(y)).clamp(torch.finfo(y.dtype).eps)
         return known.broadcast_to(self.batch).unsqueeze(-1).clone()
 
-    def infeasible(self, e: Tensor) -> Tensor:
-        """Whether e separates the image of dom ψ from the domains of the g_i: sup ⟨e, p⟩ < inf ⟨e, A z⟩.
+    def hopeless(self, at: Point) -> Tensor:
+        """Whether e = A z − p separates the image of dom ψ from the domains of the g_i: sup ⟨e, p⟩ < inf ⟨e, A z⟩.
 
         Both ends are those of projections of points far out along e and −Aᵀe.
         """
+        e = at.image - at.prox
         e = e / torch.linalg.vector_norm(e, dim=-1, keepdim=True).clamp(min=torch.finfo(e.dtype).tiny)
         far = torch.full_like(e[..., :1], torch.finfo(e.dtype).eps ** -0.4)
         p = self.prox(far * e, torch.ones_like(far))[0]

@@ -19,17 +19,18 @@ from ..solution import INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED, worst
 from ..values import tracked
 from .base import Iterative
 from .certificate import Certificate, Term
-from .dual_problem import RHO, Dual, Split, scaled_rows, vectors
+from .dual_problem import Dual, scaled_rows, vectors
 from .inverse import flat
+from .split import RHO, Split
 from .twin import Held, Twin, tensors_of
-
 
 ENDLESS = 4  # a code beside those of a bracketed root: no minimiser
 
 
 class Splitting(Iterative):
     """argmin φ(z) + Σ g_i(A_i z) − ⟨z, v⟩ over the multipliers y_i ∈ ∂g_i(A_i z): a forward-backward step on the dual,
-    made fast by semismooth Newton steps and global by its envelope; derivatives by attached Newton steps.
+    made fast by semismooth Newton steps and global by its envelope; derivatives by attached Newton steps. Where φ* is
+    finite on a half-line only, the search begins with a small (ρ/2)‖z‖² in φ.
 
     ``tol``: on the change of y by one step, relative to its terms, 0 for their rounding. ``max_iter`` counts Newton
     steps.
@@ -59,29 +60,34 @@ class Family:
         roots = torch.cat([v.new_full((n,), r) for n, r in zip(dual.sizes, dual.roots, strict=True)])
         y = v.new_zeros(*dual.batch, sizes.width) if start is None else start / roots
         y, lost, begun = self._guided(dual, y, max_iter, max(tol, torch.finfo(v.dtype).eps ** 0.5))
-        found = minimise(dual, y, dual.first_step(y), max_iter, tol, lambda at: dual.infeasible(at.image - at.prox))
+        found = minimise(dual, y, dual.first_step(y), max_iter, tol, dual.hopeless)
         code = torch.where(lost == FOUND, found.code, lost).to(torch.int8)
         steps = found.step * v.new_tensor(dual.roots) ** 2
         inverse = _inverse(dual, found.y, found.step) if sizes.inverse else v.new_empty(*dual.batch, 0, 0)
         inverse = inverse * roots.unsqueeze(-1) / roots if sizes.inverse else inverse
         return DualPoint(found.y * roots, steps, inverse, code, torch.tensor(found.iterations + begun))
 
-
     def _guided(self, dual: Dual, y: Tensor, max_iter: int, tol: float) -> tuple[Tensor, Tensor, int]:
-        """(y, or where ψ* is infinite there, the solution with (ρ/2)‖z‖² in ψ; a code of what stays so; iterations).
+        """(y, or where ψ* is infinite there, solutions with (ρ/2)‖z‖² in ψ until it is not; a code; iterations).
 
-        ρz tends to v − dom (φ + g)*: to 0 where there is a minimiser.
+        ρz tends to the distance of v from dom (φ + g)*, which is 0 where there is a minimiser.
         """
-        outside = ~dual.finite(y)
-        if dual.split.guide is None or not bool(outside.any()):
-            return y, torch.zeros_like(outside, dtype=torch.int8), 0
-        other, n = Dual(dual.split.guide, dual.v), len(dual.batch)
-        found = minimise(other, y, other.first_step(y), max_iter, tol, lambda at: other.infeasible(at.image - at.prox))
-        y = torch.where(outside.unsqueeze(-1), found.y, y)
-        far = RHO * torch.linalg.vector_norm(vectors(other.point(found.y)[0], n), dim=-1)
-        near = torch.finfo(y.dtype).eps ** 0.25 * (1 + dual.scale.squeeze(-1))
-        code = torch.where(found.code == NONE, NONE, torch.where(far > near, ENDLESS, LIMIT))
-        return y, torch.where(outside & ~dual.finite(y), code, FOUND), found.iterations
+        outside, iterations = ~dual.finite(y), 0
+        code, guide = torch.where(outside, LIMIT, FOUND), dual.split.guide
+        for rho in RHO:
+            if guide is None or not bool(outside.any()):
+                break
+            guide.pull._buffers["lam_value"] = y.new_tensor(rho)
+            other = Dual(guide, dual.v)
+            found = minimise(other, y, other.first_step(y), max_iter, tol, other.hopeless)
+            iterations += found.iterations
+            y = torch.where(outside.unsqueeze(-1) & found.y.isfinite(), found.y, y)
+            far = rho * torch.linalg.vector_norm(vectors(other.point(y)[0], len(dual.batch)), dim=-1)
+            near = torch.finfo(y.dtype).eps ** 0.25 * (1 + dual.scale.squeeze(-1))
+            lost = torch.where(found.code == NONE, NONE, torch.where(far > near, ENDLESS, LIMIT))
+            code = torch.where(outside, torch.where(dual.finite(y) & (lost != NONE), FOUND, lost), code)
+            outside = (code == LIMIT) | (code == ENDLESS)
+        return y, code, iterations
 
 
 def _inverse(dual: Dual, y: Tensor, step: Tensor) -> Tensor:
