@@ -1,7 +1,6 @@
-"""A table of cvxpy problems: (name, solver that must be chosen, builder of (problem, parameters, variables), points).
+"""A table of cvxpy problems: a builder of (problem, parameters, variables), and the solver that must be chosen.
 
-A builder makes a problem of a small size; ``points`` are the parameters at which it is solved, drawn from a seed: away
-from the kinks of the solution, almost surely.
+The parameters at which a problem is solved are drawn from a seed: away from the kinks of the solution, almost surely.
 """
 
 from __future__ import annotations
@@ -14,42 +13,110 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Built = tuple[cp.Problem, list[Any], list[Any]]
+
 
 class Case(NamedTuple):
-    """One problem. ``solver``: the one that must be chosen. ``draw``: of a generator, one tensor a parameter."""
+    """One problem. ``solver``: the one that must be chosen. ``positive``: whether all parameters are drawn positive."""
 
     name: str
     solver: str
-    build: Callable[[], tuple[cp.Problem, list[Any], list[Any]]]
-    draw: Callable[[torch.Generator, Any], Tensor]
+    build: Callable[[], Built]
+    positive: bool
 
-
-def _normal(g: torch.Generator, p: Any) -> Tensor:
-    """N(0, 1), made nonnegative, symmetric or positive semidefinite as the parameter was declared."""
-    x = torch.randn(p.shape, generator=g, dtype=torch.float64)
-    if any(p.attributes.get(a) for a in ("nonneg", "pos")):
-        return 0.2 + x.abs()
-    if p.attributes.get("PSD"):
-        return x @ x.mT + torch.eye(len(x), dtype=x.dtype)
-    return x + x.mT if p.attributes.get("symmetric") else x
-
-
-def _positive(g: torch.Generator, p: Any) -> Tensor:
-    return 0.5 + torch.rand(p.shape, generator=g, dtype=torch.float64)
+    def draw(self, generator: torch.Generator, p: Any) -> Tensor:
+        """N(0, 1), made nonnegative, symmetric or positive semidefinite as the parameter was declared."""
+        x = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        if self.positive or any(p.attributes.get(a) for a in ("nonneg", "pos")):
+            return 0.2 + x.abs()
+        if p.attributes.get("PSD"):
+            return x @ x.mT + torch.eye(len(x), dtype=x.dtype)
+        return x + x.mT if p.attributes.get("symmetric") else x
 
 
 CASES: dict[str, Case] = {}
+N = 4
 
 
-def case(solver: str, draw: Callable[[torch.Generator, Any], Tensor] = _normal) -> Any:
-    def register(build: Any) -> Any:
-        CASES[build.__name__] = Case(build.__name__, solver, build, draw)
+def case(solver: str, positive: bool = False) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
+    def register(build: Callable[[], Built]) -> Callable[[], Built]:
+        CASES[build.__name__] = Case(build.__name__, solver, build, positive)
         return build
 
     return register
 
 
-N = 4
+def near(name: str, solver: str, make: Callable[..., Any], **shapes: Any) -> None:
+    """min sum_squares(x − p) + the first of make(x, p, …), under the others; each of ``shapes`` a parameter more."""
+
+    def build() -> Built:
+        x, p = cp.Variable(N, name="x"), cp.Parameter(N, name="p")
+        more = [cp.Parameter(s, nonneg=True, name=k) for k, s in shapes.items()]
+        g, *constraints = make(x, *more)
+        return cp.Problem(cp.Minimize(cp.sum_squares(x - p) + g), constraints), [p, *more], [x]
+
+    CASES[name] = Case(name, solver, build, False)
+
+
+def entropic(name: str, solver: str, objective: Callable[[Any, Any], Any], *holds: Callable[[Any], Any]) -> None:
+    """max p'x − the objective, under the constraints."""
+
+    def build() -> Built:
+        x, p = cp.Variable(N, name="x"), cp.Parameter(N, name="p")
+        return cp.Problem(cp.Maximize(p @ x - objective(x, p)), [h(x) for h in holds]), [p], [x]
+
+    CASES[name] = Case(name, solver, build, False)
+
+
+near("relu", "closed_form", lambda x: (0, x >= 0))
+near("soft_threshold", "closed_form", lambda x, lam: (lam * cp.norm1(x),), lam=())
+near("weighted_l1_in_a_box", "closed_form", lambda x, w: (cp.sum(cp.multiply(w, cp.abs(x))), x <= 1, -x <= 0.5), w=N)
+near("elastic_net", "closed_form", lambda x, lam: (lam * cp.norm1(x) + cp.sum_squares(x) / 2,), lam=())
+near("two_kinks", "closed_form", lambda x, lam: (cp.norm1(x) + 3 * cp.sum(cp.pos(x - lam)),), lam=N)
+near("sparsemax", "closed_form", lambda x: (0, x >= 0, cp.sum(x) == 1))
+near("simplex_of_any_radius", "closed_form", lambda x, r: (0, x >= 0, 2 * cp.sum(x) == r), r=())
+near("capped_simplex", "closed_form", lambda x: (0, x >= 0, x <= 0.6, cp.sum(x) == 1))
+near("box_of_parameters", "closed_form", lambda x, lo, w: (0, x >= lo, x - w <= lo), lo=N, w=())
+near("group_norm", "closed_form", lambda x, lam: (lam * cp.norm(x),), lam=())
+near("two_groups", "closed_form", lambda x, lam: (cp.norm(x[:2]) + lam * cp.norm(x[2:]),), lam=())
+near("sparse_group", "closed_form", lambda x, lam: (lam * cp.norm(x) + cp.norm1(x) / 2,), lam=())
+near("max_norm", "closed_form", lambda x, lam: (lam * cp.norm_inf(x),), lam=())
+near("total_variation", "closed_form", lambda x, lam: (lam * cp.tv(x),), lam=())
+near("huber", "closed_form", lambda x, lam: (lam * cp.sum(cp.huber(x, 0.5)),), lam=())
+near("ball", "closed_form", lambda x, r: (0, cp.norm(x - 1) <= r), r=())
+near("l1_ball", "closed_form", lambda x, r: (0, cp.norm1(x) <= r), r=())
+near("one_equation", "closed_form", lambda x, b: (0, x[0] + 2 * x[1] - x[3] == b), b=())
+near("two_equations", "closed_form", lambda x, b: (0, x[0] + 2 * x[1] == b[0], cp.sum(x) == b[1]), b=2)
+near("one_equation_in_a_box", "multiplier", lambda x, b: (0, cp.sum(x) == b, x >= -1, x <= 2), b=())
+entropic("softmax", "closed_form", lambda x, p: -cp.sum(cp.entr(x)), lambda x: cp.sum(x) == 1)
+entropic("relative_to_a_prior", "closed_form", lambda x, p: cp.sum(cp.kl_div(x, 0.3)), lambda x: cp.sum(x) == 2)
+entropic("sigmoid", "closed_form", lambda x, p: -cp.sum(cp.entr(x) + cp.entr(1 - x)))
+entropic("lml", "multiplier", lambda x, p: -cp.sum(cp.entr(x) + cp.entr(1 - x)), lambda x: cp.sum(x) == 2)
+entropic("entropy_and_square", "closed_form", lambda x, p: cp.sum_squares(x) - cp.sum(cp.entr(x)))
+entropic("entropy_in_a_box", "closed_form", lambda x, p: -cp.sum(cp.entr(x)), lambda x: x <= 1, lambda x: x >= 0.1)
+entropic("entropy_and_kink", "closed_form", lambda x, p: cp.norm1(x - 1) - 2 * cp.sum(cp.entr(x)))
+entropic("entropy_in_a_ball", "multiplier", lambda x, p: -cp.sum(cp.entr(x)), lambda x: cp.norm(x) <= 1)
+entropic("log_barrier_and_square", "closed_form", lambda x, p: cp.sum_squares(x) - cp.sum(cp.log(x)))
+entropic("hellinger", "closed_form", lambda x, p: -sum(cp.geo_mean(cp.hstack([1 + t, 1 - t])) for t in x))
+
+
+@case("closed_form", positive=True)
+def resource_allocation():
+    x, w = cp.Variable(N), cp.Parameter(N, nonneg=True)
+    return cp.Problem(cp.Minimize(w @ x - cp.sum(cp.log(x)))), [w], [x]
+
+
+@case("closed_form")
+def rows_of_a_matrix():
+    x, p, lam = cp.Variable((2, 3)), cp.Parameter((2, 3)), cp.Parameter(nonneg=True)
+    objective = cp.sum_squares(x - p) + lam * cp.mixed_norm(x, 2, 1)
+    return cp.Problem(cp.Minimize(objective)), [p, lam], [x]
+
+
+@case("closed_form", positive=True)
+def parameter_as_weight_of_the_square():
+    x, w, c = cp.Variable(N), cp.Parameter(nonneg=True), cp.Parameter(N)
+    return cp.Problem(cp.Minimize(w * cp.sum_squares(x) + cp.norm1(x) / 4 - c @ x)), [w, c], [x]
 
 
 @case("conic")
@@ -65,7 +132,7 @@ def sdp():
     return cp.Problem(cp.Minimize(cp.trace(c @ x) + cp.sum_squares(x)), [x >> 0, cp.trace(x) == 1]), [c], [x]
 
 
-@case("conic", _positive)
+@case("conic", positive=True)
 def geometric_programme():
     x, y, z = (cp.Variable(pos=True) for _ in range(3))
     a, b, c = cp.Parameter(pos=True), cp.Parameter(pos=True), cp.Parameter()
@@ -75,12 +142,19 @@ def geometric_programme():
 
 @case("conic")
 def logistic_regression():
-    x, p, lam = cp.Variable(2), cp.Parameter((5, 2)), cp.Parameter(nonneg=True)
-    return cp.Problem(cp.Minimize(cp.sum(cp.logistic(p @ x)) + lam * cp.sum_squares(x - 1))), [p, lam], [x]
+    x, a, lam = cp.Variable(2), cp.Parameter((5, 2)), cp.Parameter(nonneg=True)
+    return cp.Problem(cp.Minimize(cp.sum(cp.logistic(a @ x)) + lam * cp.sum_squares(x - 1))), [a, lam], [x]
 
 
-@case("conic", _positive)
+@case("conic", positive=True)
 def two_variables_and_an_entropy():
     x, y, p, q = cp.Variable(3), cp.Variable(3), cp.Parameter(3), cp.Parameter(3)
     objective = -cp.sum(cp.entr(x)) - p @ x + cp.sum_squares(y - q)
     return cp.Problem(cp.Minimize(objective), [cp.sum(x) == 1, x + y >= 0.5]), [p, q], [x, y]
+
+
+@case("conic")
+def entropic_transport():
+    x, c = cp.Variable((2, 3)), cp.Parameter((2, 3))
+    constraints = [cp.sum(x, axis=0) == 1 / 3, cp.sum(x, axis=1) == 1 / 2]
+    return cp.Problem(cp.Minimize(cp.sum(cp.multiply(c, x)) - cp.sum(cp.entr(x))), constraints), [c], [x]

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..errors import InputError
 
+TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+
 
 class Model(NamedTuple):
     """A DCP problem with its parameters and variables; of a geometric program, its logarithms (``log``: which
@@ -123,6 +125,21 @@ def conflict(problem: Any, values: Sequence[np.ndarray]) -> str:
         if named:
             return ", ".join(named)
     return ", ".join(map(str, problem.constraints)) or "the domain of the objective"
+
+
+def solved(model: Model, values: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """The variables by cvxpy's own solution at these parameters, or None where it finds none."""
+    import cvxpy as cp
+
+    for p, value in zip(model.parameters, values, strict=True):
+        p.value = value
+    try:
+        model.problem.solve(solver=cp.CLARABEL, **TIGHT)
+    except cp.error.SolverError:
+        return None
+    if model.problem.status not in ("optimal", "optimal_inaccurate"):
+        return None
+    return [np.asarray(v.value) for v in model.variables]
 
 
 def _semidefinite(problem: Any) -> bool:

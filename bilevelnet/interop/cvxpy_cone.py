@@ -97,7 +97,7 @@ class Cone:
         ids = {k: v[0] for k, v in self.chain.compose_var_id_map().items()}
         start = self.form.var_id_to_col[ids.get(variable.id, variable.id)]
         if not variable._has_dim_reducing_attr:
-            return Recovery(False, start + np.arange(variable.size), None, variable.shape)
+            return Recovery.plain(start, variable)
         place, scale = np.zeros(variable.size, int), np.zeros(variable.size)
         chosen = _lowered(variable)
         place[chosen], scale[chosen] = start + np.arange(len(chosen)), 1.0
@@ -135,6 +135,11 @@ class Recovery:
         rowwise = np.arange(len(place)).reshape(self.shape, order="F").flatten()  # cvxpy counts column by column
         self.place = torch.from_numpy(np.ascontiguousarray(place[rowwise]))
         self.scale = None if scale is None else torch.from_numpy(scale[rowwise])
+
+    @classmethod
+    def plain(cls, start: int, variable: Any) -> Recovery:
+        """Of a variable whose entries lie in x column by column."""
+        return cls(False, start + np.arange(variable.size), None, variable.shape)
 
     def __call__(self, x: Tensor, y: Tensor | None) -> Tensor:
         source = y if self.dual else x

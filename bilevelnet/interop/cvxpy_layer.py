@@ -26,7 +26,7 @@ class ImportedSolution:
 
     values: tuple[Tensor, ...]
     status: Tensor
-    residual: Tensor
+    residual: Tensor | None
     solver: str
 
     @property
@@ -59,16 +59,16 @@ class ImportedLayer(nn.Module):
         self.route, self.passed_over = routes(self.model, confirm)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return self._settled(*self._solved(tensors)).values
+        return self._settled(*self._solved(tensors, False)).values
 
     def solve(self, *tensors: Tensor) -> ImportedSolution:
         """The values with the status of each element."""
-        return self._settled(*self._solved(tensors))
+        return self._settled(*self._solved(tensors, True))
 
-    def _solved(self, tensors: Sequence[Tensor]) -> tuple[ImportedSolution, Values, str]:
+    def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, str]:
         values, dtype = self.given.read(tensors)
         faults = self.given.faults(values)
-        z, status, residual = self.route.solve(self._entering(values))
+        z, status, residual = self.route.solve(self._entering(values), full)
         if self.model.geometric:
             z = [t.exp() for t in z]
         for _, mask in faults:
@@ -79,7 +79,7 @@ class ImportedLayer(nn.Module):
             t.to(device, dtype).expand((*values.batch, *v.shape)) for t, v in zip(z, self.source[2], strict=True)
         )
         words = faults[0][0] if faults else ""
-        return ImportedSolution(out, status, residual.expand(values.batch), self.route.name), values, words
+        return ImportedSolution(out, status, residual, self.route.name), values, words
 
     def _entering(self, values: Values) -> Values:
         """The values that the solved problem sees: of a geometric program, logarithms."""

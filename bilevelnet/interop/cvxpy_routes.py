@@ -1,23 +1,33 @@
-"""The ways to solve an imported problem, in order: the first that takes it is its solver."""
+"""The ways to solve an imported problem, in order: the first that takes it is its solver.
+
+closed_form, scalar, multiplier   a sum of pieces of the catalogue: φ, g and a linear f
+newton, splitting                 the same, where the terms couple the entries otherwise
+conic                             cvxpy's cone program: any DPP problem
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from ..errors import InputError
 from .cvxpy_checks import Model
 from .cvxpy_cone import Cone, Recovery, dual_constraints
+from .cvxpy_confirm import differs
 from .cvxpy_conic import Conic
+from .cvxpy_pair import PairSolver
+from .cvxpy_read import read
 from .cvxpy_values import Parameters, Values
 
 
 class Route:
-    """A way to solve: the values of the variables, the status and the residual of each element."""
+    """A way to solve: the values of the variables, the status and, where ``full``, the residual of each element."""
 
     name: str
 
-    def solve(self, values: Values) -> tuple[list[Tensor], Tensor, Tensor]:
+    def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
         raise NotImplementedError
 
     def explain(self) -> str:
@@ -30,7 +40,7 @@ class ConeRoute(Route):
     def __init__(self, solver: Any, recoveries: list[Recovery]):
         self.solver, self.recoveries, self.name = solver, recoveries, solver.name
 
-    def solve(self, values: Values) -> tuple[list[Tensor], Tensor, Tensor]:
+    def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
         x, y, status, residual = self.solver.solve(values)
         return [r(x, y) for r in self.recoveries], status, residual
 
@@ -38,9 +48,52 @@ class ConeRoute(Route):
         return str(self.solver.explain())
 
 
+class PairRoute(Route):
+    """By φ and g of the catalogue, from z of which the variables are read off."""
+
+    def __init__(self, solver: PairSolver, recoveries: list[Recovery]):
+        self.solver, self.recoveries, self.name = solver, recoveries, solver.name
+
+    def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
+        z, status, residual = self.solver.solve(values, full)
+        return [r(z, None) for r in self.recoveries], status, residual
+
+    def explain(self) -> str:
+        return self.solver.explain()
+
+
 def routes(model: Model, confirm: bool) -> tuple[Route, list[str]]:
-    """The first route that takes the problem, and why those before it do not."""
+    """The first route that takes the problem and, where ``confirm``, agrees with cvxpy; and why those before do not."""
     parameters = Parameters(model.parameters)
-    cone = Cone(model.problem, parameters, "DIFFCP")
-    duals = dual_constraints(model.problem)
-    return ConeRoute(Conic(cone), [cone.recovery(v, duals) for v in model.variables]), []
+    reasons: list[str] = []
+    attempts: list[Callable[[], Route]] = [
+        lambda: _pair(model, parameters, ("closed_form", "scalar", "multiplier")),
+        lambda: _pair(model, parameters, ("newton", "splitting")),
+    ]
+    for attempt in attempts:
+        try:
+            route = attempt()
+        except InputError as refusal:
+            reasons += [r for r in [f"not by the catalogue: {refusal}"] if r not in reasons]
+            continue
+        if confirm and (gap := differs(model, route)):
+            reasons.append(f"not {route.name}: {gap}")
+            continue
+        return route, reasons
+    return _conic(model, parameters), reasons
+
+
+def _pair(model: Model, parameters: Parameters, solvers: tuple[str, ...]) -> Route:
+    if model.geometric:
+        raise InputError("a geometric program")
+    reading = read(model.problem, parameters)
+    starts = {v.id: start for start, v in reading.shapes}
+    if any(v.id not in starts for v in model.variables):
+        raise InputError("dual variables are asked for")
+    solver = PairSolver(reading, solvers)
+    return PairRoute(solver, [Recovery.plain(starts[v.id], v) for v in model.variables])
+
+
+def _conic(model: Model, parameters: Parameters) -> Route:
+    cone, duals = Cone(model.problem, parameters, "DIFFCP"), dual_constraints(model.problem)
+    return ConeRoute(Conic(cone), [cone.recovery(v, duals) for v in model.variables])

@@ -1,0 +1,197 @@
+"""The table of atoms: what each adds to the Parts of an objective. A new atom is one function here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from .cvxpy_parts import Entries, Group, Parts, entries, uniform_scale
+from .cvxpy_quantity import Quantity
+from .cvxpy_read import Rows, Term, exponent, kind
+
+Rule = Callable[[Parts, Term], None]
+RULES: dict[str, Rule] = {}
+
+
+def add(parts: Parts, term: Term) -> None:
+    """The term into the parts; InputError where its atom has no rule, or not in this form."""
+    rule = RULES.get(kind(term.atom))
+    if rule is None:
+        raise InputError(f"{kind(term.atom)} is no atom that is recognised")
+    rule(parts, term)
+
+
+def _rule(*names: str) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
+@_rule("abs", "norm1")
+def _abs(parts: Parts, term: Term) -> None:
+    if kind(term.atom) == "norm1" and term.atom.axis is not None:
+        raise InputError("norm1 along an axis is not recognised")
+    parts.add_kink(term.arguments[0], term.weight)
+
+
+@_rule("maximum", "minimum")
+def _maximum(parts: Parts, term: Term) -> None:
+    # max(a, b) = (a + b)/2 + |a − b|/2, min with −
+    if len(term.arguments) != 2:
+        raise InputError("a maximum of more than two is not recognised")
+    a, b = (_tall(r, term.atom.size) for r in term.arguments)
+    half = term.weight * Quantity(0.5)
+    parts.add_linear(Rows(a.matrix + b.matrix, a.offset + b.offset), half)
+    sign = 1.0 if kind(term.atom) == "maximum" else -1.0
+    parts.add_kink(Rows(a.matrix - b.matrix, a.offset - b.offset), half * Quantity(sign))
+
+
+@_rule("quad_over_lin")
+def _quad_over_lin(parts: Parts, term: Term) -> None:
+    y = term.arguments[1]
+    if y.matrix.nnz or y.offset.fixed is None or term.atom.axis is not None:
+        raise InputError("quad_over_lin by what is no number is not recognised")
+    parts.add_square(term.arguments[0], term.weight / y.offset)
+
+
+@_rule("Power")
+def _power(parts: Parts, term: Term) -> None:
+    if exponent(term.atom) == 2:
+        parts.add_square(term.arguments[0], term.weight)
+    else:
+        raise InputError(f"the power {term.atom.p} is not recognised")
+
+
+@_rule("QuadForm")
+def _quad_form(parts: Parts, term: Term) -> None:
+    p = term.atom.args[1]
+    if p.parameters():
+        raise InputError("a quadratic form whose matrix is a parameter is not recognised")
+    p = p.value.toarray() if hasattr(p.value, "toarray") else np.asarray(p.value)
+    parts.add_square(term.arguments[0], term.weight, (p + p.T) / 2)
+
+
+@_rule("huber")
+def _huber(parts: Parts, term: Term) -> None:
+    # huber(s(x − t), M) = 2 s² h(x − t) with the threshold M/|s|, h(x) = x²/2 near 0
+    e = entries(term.arguments[0], "huber")
+    if term.atom.M.parameters():
+        raise InputError("huber with a parameter as threshold is not recognised")
+    threshold = Quantity(np.asarray(term.atom.M.value).flatten() / np.abs(e.scale))
+    weight = term.weight * Quantity(2 * e.scale**2)
+    parts.hubers.append((parts.spread(e, weight), parts.spread(e, threshold, 1.0), parts.spread(e, e.shift)))
+
+
+@_rule("entr")
+def _entr(parts: Parts, term: Term) -> None:
+    e, weight = entries(term.arguments[0], "entr"), -term.weight
+    if (e.scale == -1).all() and e.offset.is_number(1.0):
+        parts.add_entropy("mirror", e, weight)  # (1 − x) log(1 − x)
+    else:
+        _x_log_x(parts, e, weight, "entr")
+
+
+def _x_log_x(parts: Parts, e: Entries, weight: Quantity, what: str) -> None:
+    """s x log(s x) = s x log x + s x log s."""
+    _positive(e, what)
+    weight = weight * Quantity(e.scale)
+    parts.add_entropy("x log x", e, weight)
+    parts.linear.append(parts.spread(e, weight * Quantity(np.log(e.scale))))
+
+
+@_rule("log")
+def _log(parts: Parts, term: Term) -> None:
+    e = entries(term.arguments[0], "log")
+    _positive(e, "log")
+    parts.add_entropy("burg", e, -term.weight)
+
+
+@_rule("exp")
+def _exp(parts: Parts, term: Term) -> None:
+    e = entries(term.arguments[0], "exp")
+    if not (e.scale == 1).all():
+        raise InputError("exp of a multiple is not recognised")
+    parts.add_entropy("exp", e, term.weight * e.offset.map(torch.exp))
+
+
+@_rule("kl_div", "rel_entr")
+def _divergence(parts: Parts, term: Term) -> None:
+    # x log(x/y), and − x + y for kl_div, one of the two without the variable
+    x, y = (_tall(r, term.atom.size) for r in term.arguments)
+    affine = kind(term.atom) == "kl_div"
+    if not y.matrix.nnz:
+        e = entries(x, kind(term.atom))
+        _x_log_x(parts, e, term.weight, kind(term.atom))
+        slope = y.offset.map(torch.log)
+        slope = slope + Quantity(1.0) if affine else slope
+        parts.linear.append(parts.spread(e, -(term.weight * slope * Quantity(e.scale))))
+        return
+    if x.matrix.nnz:
+        raise InputError(f"{kind(term.atom)} of the variable twice is not recognised")
+    e = entries(y, kind(term.atom))
+    _positive(e, kind(term.atom))
+    parts.add_entropy("burg", e, term.weight * x.offset)
+    if affine:
+        parts.linear.append(parts.spread(e, term.weight * Quantity(e.scale)))
+
+
+@_rule("GeoMean")
+def _geo_mean(parts: Parts, term: Term) -> None:
+    # −√((1 + x)(1 − x))
+    rows = term.arguments[0]
+    m = rows.matrix.toarray()
+    used = np.flatnonzero(m.any(0))
+    if m.shape[0] != 2 or len(used) != 1 or tuple(map(float, term.atom.w)) != (0.5, 0.5):
+        raise InputError("a geometric mean of other than 1 + x and 1 − x is not recognised")
+    if not rows.offset.is_number(1.0) or sorted(m[:, used[0]]) != [-1.0, 1.0]:
+        raise InputError("a geometric mean of other than 1 + x and 1 − x is not recognised")
+    parts.add_entropy("hellinger", Entries(used, np.ones(1), Quantity(0.0)), -term.weight)
+
+
+@_rule("Pnorm")
+def _norm(parts: Parts, term: Term) -> None:
+    if exponent(term.atom) != 2:
+        raise InputError(f"the {term.atom.p}-norm is not recognised")
+    for k, rows in enumerate(_slices(term)):
+        parts.groups.append(group(parts, rows, term.weight.take(np.array([k])), "a norm"))
+
+
+@_rule("norm_inf")
+def _largest(parts: Parts, term: Term) -> None:
+    if term.atom.axis is not None:
+        raise InputError("norm_inf along an axis is not recognised")
+    parts.largest.append(group(parts, term.arguments[0], term.weight, "norm_inf"))
+
+
+def group(parts: Parts, rows: Rows, weight: Quantity, what: str) -> Group:
+    """weight · ‖rows‖ as a Group: one factor |s| for all of its entries."""
+    e = entries(rows, what)
+    return Group(e.index, weight * Quantity(uniform_scale(e, what)), parts.spread(e, e.shift))
+
+
+def _slices(term: Term) -> list[Rows]:
+    """The rows of each norm along the axis of the atom."""
+    axis, rows = term.atom.axis, term.arguments[0]
+    if axis is None:
+        return [rows]
+    shape = term.atom.args[0].shape
+    number = np.arange(rows.matrix.shape[0]).reshape(shape, order="F")
+    number = np.moveaxis(number, axis, 0).reshape(shape[axis], -1, order="F")
+    return [Rows(rows.matrix[g], rows.offset.take(g)) for g in number.T]
+
+
+def _tall(rows: Rows, size: int) -> Rows:
+    """One row repeated for each value."""
+    if rows.matrix.shape[0] == size:
+        return rows
+    return Rows(rows.matrix[np.zeros(size, int)], rows.offset)
+
+
+def _positive(e: Entries, what: str) -> None:
+    if (e.scale <= 0).any() or not e.offset.is_number(0.0):
+        raise InputError(f"{what} of a shifted or mirrored variable is not recognised")

@@ -1,0 +1,62 @@
+"""Whether a recognised form gives what cvxpy gives for the whole problem, at random parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..solution import KINK
+from .cvxpy_checks import Model, solved
+from .cvxpy_values import Parameters
+
+# Clarabel at its own tolerance of 1e-8 on the gap is off by its square root in a variable.
+AGREE = 2e-4
+# Parameters at which both have a solution are sought in so many draws.
+DRAWS, WANTED = 6, 2
+
+
+def differs(model: Model, route: Any) -> str:
+    """How the route and cvxpy differ, or nothing."""
+    parameters, generator, agreed = Parameters(model.parameters), np.random.default_rng(0), 0
+    for k in range(DRAWS):
+        drawn = [_draw(p, generator, 1.0 if k % 2 else 0.3) for p in model.parameters]
+        values, _ = parameters.read([torch.from_numpy(x) for x in drawn])
+        with torch.no_grad():
+            ours, status, _ = route.solve(values, False)
+        theirs = solved(model, drawn)
+        if theirs is None:  # cvxpy fails; so must we
+            if bool(status <= KINK):
+                return f"it solves parameters (draw {k}) at which cvxpy finds no solution"
+            continue
+        if bool(status > KINK):
+            return f"it finds no solution at parameters (draw {k}) at which cvxpy does"
+        gap = max(_gap(z, w) for z, w in zip(ours, theirs, strict=True))
+        if not gap <= AGREE:
+            return f"recognised, but off from cvxpy's solution by {gap:.1e} at random parameters"
+        agreed += 1
+        if agreed == WANTED or not model.parameters:
+            break
+    return ""
+
+
+def _draw(p: Any, generator: np.random.Generator, scale: float) -> np.ndarray:
+    x = scale * generator.standard_normal(p.shape)
+    if any(p.attributes.get(a) for a in ("nonneg", "pos")):
+        return np.asarray(np.abs(x) + 0.1)
+    if any(p.attributes.get(a) for a in ("nonpos", "neg")):
+        return np.asarray(-np.abs(x) - 0.1)
+    if p.attributes.get("PSD"):
+        return np.asarray(x @ x.T)
+    if p.attributes.get("NSD"):
+        return np.asarray(-x @ x.T)
+    if p.attributes.get("symmetric"):
+        return np.asarray(x + x.T)
+    return np.asarray(np.diag(np.diag(x)) if p.attributes.get("diag") else x)
+
+
+def _gap(z: Tensor, w: np.ndarray) -> float:
+    ours = z.numpy()
+    return float(np.abs(ours - w).max(initial=0) / (1 + np.abs(w).max(initial=0)))

@@ -1,0 +1,222 @@
+"""Parts and sets as a Bregman proximal problem: argmin φ(z) + g(z) − ⟨z, v⟩ with φ and g of the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import legendre, regularizers
+from ..errors import InputError
+from ..legendre import Legendre
+from ..regularizers import Regularizer, Zero
+from .cvxpy_atoms import add
+from .cvxpy_parts import Parts
+from .cvxpy_quantity import Quantity, total
+from .cvxpy_read import Reading
+from .cvxpy_sets import Sets
+from .cvxpy_values import Values
+
+
+class Pieces:
+    """Makes pieces whose weights follow from the parameters, and puts them in at each call."""
+
+    def __init__(self) -> None:
+        self.slots: list[tuple[Any, str, Quantity, Any]] = []
+
+    def make(self, cls: Any, fixed: dict[str, Any] | None = None, **weights: Quantity) -> Any:
+        """cls(**weights): numbers where they are known now, else tensors to be placed."""
+        given, live = dict(fixed or {}), {}
+        for name, q in weights.items():
+            number: Any = q.number
+            if number is None:
+                live[name] = q
+                number = torch.full((1,), 0.0 if name in ("lo", "b", "s") else 1.0, dtype=torch.float64)
+            given[name] = number
+        piece = cls(**given)
+        for name, q in live.items():
+            self._hold(piece, name, q)
+        return piece
+
+    def _hold(self, piece: Any, name: str, q: Quantity) -> None:
+        buffer = f"{name}_value"
+        self.slots.append((piece, buffer, q, piece._buffers[buffer]))
+
+    def shifted(self, g: Regularizer, shift: Quantity) -> Regularizer:
+        """g(z − shift)."""
+        if shift.is_number(0.0):
+            return g
+        number = shift.number
+        moved = g.translate(torch.zeros(1, dtype=torch.float64) if number is None else number)
+        if number is None:
+            self._hold(moved.offset, "s", shift)
+        return moved
+
+    def weighted(self, phi: Legendre, weight: Quantity) -> Legendre:
+        """weight φ."""
+        if weight.is_number(1.0):
+            return phi
+        return self.make(legendre.Transformed, {"phi": phi}, weight=weight)  # type: ignore[no-any-return]
+
+    def place(self, values: Values) -> None:
+        """The weights at these parameters into the pieces."""
+        for piece, buffer, q, _ in self.slots:
+            piece._buffers[buffer] = q.at(values)
+
+    def clear(self) -> None:
+        """The stand-ins back, so that no graph is kept."""
+        for piece, buffer, _, stand_in in self.slots:
+            piece._buffers[buffer] = stand_in
+
+
+class Match:
+    """φ, g and v of a reading; InputError says what has no place in them."""
+
+    def __init__(self, reading: Reading):
+        self.n = reading.n
+        parts = Parts(reading.n)
+        for term in reading.objective.terms:
+            add(parts, term)
+        parts.linear.append(reading.objective.rows.offset)
+        self.pieces, self.sets = Pieces(), Sets(reading)
+        self.degenerate: list[Quantity] = []  # weights that must be above 0
+        self.terms: list[Regularizer] = []
+        self.phi = self._legendre(parts)
+        self.v = -total(parts.linear)
+        self._norms(parts)
+        self._constraints()
+        self.g: Regularizer = Zero() if not self.terms else sum(self.terms[1:], self.terms[0])
+
+    def _legendre(self, parts: Parts) -> Legendre:
+        weights = {name: total(found) for name, found in parts.entropies.items()}
+        square = total(parts.squares) if parts.squares else None
+        names = set(weights)
+        if not names:
+            if square is None or (square.fixed is not None and not bool((square.fixed > 0).all())):
+                raise InputError("no entropy and no square covers every entry: the objective is not strictly convex")
+            if square.fixed is None:
+                self.degenerate.append(square)
+            return self.pieces.make(legendre.Energy, scale=square)  # type: ignore[no-any-return]
+        for name, w in weights.items():
+            if w.fixed is not None and not bool((w.fixed > 0).all()):
+                raise InputError(f"{name} of some of the entries only")
+            if w.fixed is None:
+                self.degenerate.append(w)
+        if square is not None:
+            self.terms.append(self.pieces.make(regularizers.SquaredL2, lam=square))
+        first: Quantity
+        if names == {"x log x", "mirror"}:
+            first = weights["x log x"]
+            other = weights["mirror"]
+            if first.number is None or first.number != other.number:
+                raise InputError("entropies of x and 1 − x with different weights")
+            return self.pieces.weighted(legendre.FermiDirac(), first)
+        if "x log x" in names and names <= {"x log x", "burg"}:
+            if "burg" in names:
+                self.terms.append(self.pieces.make(regularizers.LogBarrier, lam=weights["burg"]))
+            parts.linear.append(weights["x log x"])  # z log z = φ(z) + z
+            return self.pieces.weighted(legendre.BoltzmannShannon(), weights["x log x"])
+        single = {"burg": legendre.Burg, "exp": legendre.Exponential, "hellinger": legendre.Hellinger}
+        if len(names) == 1 and names <= set(single):
+            (name,) = names
+            return self.pieces.weighted(single[name](), weights[name])
+        raise InputError(f"no φ of the catalogue is the sum of {', '.join(sorted(names))}")
+
+    def _norms(self, parts: Parts) -> None:
+        make, shifted = self.pieces.make, self.pieces.shifted
+        joined: dict[float, Quantity] = {}
+        for weight, shift in parts.kinks:
+            number = shift.number
+            if number is not None:
+                joined[number] = joined[number] + weight if number in joined else weight
+            else:
+                self.terms.append(shifted(make(regularizers.L1, lam=weight), shift))
+        self.terms += [shifted(make(regularizers.L1, lam=w), Quantity(t)) for t, w in joined.items()]
+        for weight, threshold, shift in parts.hubers:
+            self.terms.append(shifted(make(regularizers.Huber, lam=weight, delta=threshold), shift))
+        if parts.variation:
+            self.terms.append(make(regularizers.TV1d, lam=total(parts.variation)))
+        for g in parts.largest:
+            self._whole(g.index, "norm_inf")
+            self.terms.append(shifted(make(regularizers.LinfNorm, lam=g.weight), g.shift))
+        if parts.groups:
+            self._groups(parts)
+
+    def _groups(self, parts: Parts) -> None:
+        make, shift = self.pieces.make, total([g.shift for g in parts.groups])
+        if len(parts.groups) == 1 and len(parts.groups[0].index) == self.n:
+            norm = make(regularizers.L2Norm, lam=parts.groups[0].weight)
+        else:
+            groups = [tuple(g.index.tolist()) for g in parts.groups]
+            first, *others = (g.weight for g in parts.groups)
+            weight = first.map(lambda *w: torch.cat([t.expand((*_batch(w), 1)) for t in w], -1), *others)
+            norm = make(regularizers.GroupLasso, {"groups": groups}, lam=weight)
+        self.terms.append(self.pieces.shifted(norm, shift))
+
+    def _whole(self, index: np.ndarray, what: str) -> None:
+        if len(index) != self.n:
+            raise InputError(f"{what} of some of the entries only")
+
+    def _constraints(self) -> None:
+        make, sets = self.pieces.make, self.sets
+        lower, upper = self._ends()
+        for ball in sets.balls:
+            cls = regularizers.L2Ball if ball.kind == "Pnorm" else regularizers.L1Ball
+            self.terms.append(self.pieces.shifted(make(cls, radius=ball.radius), ball.shift))
+        if sets.equations:
+            lower, upper = self._equations(lower, upper)
+        ends = {name: q for name, q in (("lo", lower), ("hi", upper)) if q is not None}
+        if list(ends) == ["lo"] and ends["lo"].is_number(0.0):
+            self.terms.append(regularizers.Nonneg())
+        elif ends:
+            self.terms.append(make(regularizers.Box, None, **ends))
+
+    def _ends(self) -> tuple[Quantity | None, Quantity | None]:
+        """The ends that are constraints inside dom φ."""
+        domain, lower, upper = self.phi.domain, self.sets.lower, self.sets.upper
+        low = lower.fixed is not None and bool((lower.fixed <= domain.lo).all())
+        high = upper.fixed is not None and bool((upper.fixed >= domain.hi).all())
+        return None if low else lower, None if high else upper
+
+    def _equations(self, lower: Quantity | None, upper: Quantity | None) -> tuple[Quantity | None, Quantity | None]:
+        """The equations as a term, and the ends that it leaves."""
+        make, sets = self.pieces.make, self.sets
+        a = np.concatenate([rows.matrix.toarray() for rows in sets.equations])
+        first, *others = (-rows.offset for rows in sets.equations)
+        widths = [rows.matrix.shape[0] for rows in sets.equations]
+        level = first.map(
+            lambda *b: torch.cat([t.expand((*_batch(b), k)) for t, k in zip(b, widths, strict=True)], -1), *others
+        )
+        positive = (lower is not None and lower.is_number(0.0)) or self.phi.domain.lo == 0
+        if len(a) == 1 and np.ptp(a) == 0 and positive:
+            radius = level / Quantity(float(a[0, 0]))
+            sets.infeasible.append(lambda values: (radius.at(values) < 0).any(-1))
+            if upper is None and self.phi.domain.hi == np.inf:
+                self.terms.append(make(regularizers.Simplex, radius=radius))
+                return None, None
+            if upper is not None and upper.number is not None:
+                count, cap = self.n, upper
+                sets.infeasible.append(lambda values: (radius.at(values) > count * cap.at(values)).any(-1))
+                self.terms.append(make(regularizers.CappedSimplex, radius=radius, cap=cap))
+                return None, None
+        coefficients = tuple(a[0].tolist()) if len(a) == 1 else tuple(map(tuple, a.tolist()))
+        self.terms.append(make(regularizers.AffineSet, {"a": coefficients}, b=level))
+        if len(a) == 1:
+            sets.infeasible.append(lambda values: _out_of_reach(a[0], level, sets, values))
+        return lower, upper
+
+
+def _batch(tensors: Any) -> torch.Size:
+    return torch.broadcast_shapes(*(t.shape[:-1] for t in tensors))
+
+
+def _out_of_reach(a: np.ndarray, level: Quantity, sets: Sets, values: Values) -> torch.Tensor:
+    """Where ⟨a, x⟩ = level for no x between the ends."""
+    rates = torch.from_numpy(a).to(values.like)
+    used = rates != 0
+    ends = [torch.where(used, rates * q.at(values), 0.0) for q in (sets.lower, sets.upper)]
+    low, high = torch.minimum(*ends).sum(-1), torch.maximum(*ends).sum(-1)
+    b = level.at(values).squeeze(-1)
+    slack = 1e-9 * (1 + b.abs())  # the sums are rounded
+    return (b < low - slack) | (b > high + slack)

@@ -1,0 +1,78 @@
+"""A recognised problem: solved as a Bregman proximal problem by the solvers of the library."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..maps import Map
+from ..problem import Prox, anchor
+from ..solution import INFEASIBLE, INVALID, KINK, squeeze, worst
+from ..solvers import registry
+from ..values import readable
+from .cvxpy_match import Match
+from .cvxpy_read import Reading
+from .cvxpy_sets import infeasible
+from .cvxpy_values import Values
+
+
+class PairSolver:
+    """z = argmin φ(z) + g(z) − ⟨z, v⟩ by the first of ``solvers`` that takes it; all from the parameters."""
+
+    def __init__(self, reading: Reading, solvers: tuple[str, ...]):
+        self.match, self.n = Match(reading), reading.n
+        self.map: Map = _bound(self.match, solvers)
+        self.name = self.map.name
+        self.prox = Prox(self.match.phi, self.match.g)
+
+    def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(z, status, the residual where ``full``) of each element."""
+        match = self.match
+        v = match.v.at(values)
+        v = v.expand((*values.batch, self.n))
+        if not v.numel():
+            return v, v.new_zeros(values.batch, dtype=torch.int8), v.new_zeros(values.batch)
+        match.pieces.place(values)
+        try:
+            z, u, status = self._solved(v)
+            residual = self._residual(z, u, v) if full else None
+        finally:
+            match.pieces.clear()
+        missed = infeasible(match.sets.infeasible, values)
+        if missed is not None:
+            status = torch.where(missed, INFEASIBLE, status)
+        for weight in match.degenerate:
+            status = torch.where((weight.at(values) <= 0).any(-1) & (status <= KINK), INVALID, status)
+        return z, status, residual
+
+    def _solved(self, v: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        bound = self.map
+        if bound.direct:
+            if bound.whole and readable(v) and bool(v.detach().isfinite().all()):
+                return bound.primal(v), None, v.new_zeros(v.shape[:-1], dtype=torch.int8)
+            status = worst(bound.status(v).broadcast_to(v.shape), (-1,))
+            z, u = bound.primal(torch.where(status > KINK, anchor(self.match.phi, v), v)), None
+        else:
+            found = bound.solve(v)
+            z, u, status = found.z, found.dual, worst(found.status.broadcast_to(v.shape), (-1,))
+        status = squeeze(status, (-1,))
+        return z, u, torch.where((status <= KINK) & ~z.isfinite().all(-1), INVALID, status)
+
+    def _residual(self, z: Tensor, u: Tensor | None, v: Tensor) -> Tensor:
+        with torch.no_grad():
+            u = self.prox.phi.grad(z) if u is None else u
+            return torch.linalg.vector_norm(self.prox.residual(z, u, v), dim=-1)
+
+    def explain(self) -> str:
+        return f"{self.match.phi.label} + {self.match.g.label}: {self.map.explain()}"
+
+
+def _bound(match: Match, solvers: tuple[str, ...]) -> Map:
+    reasons = []
+    for name in solvers:
+        try:
+            return registry[name]().bind(match.phi, match.g)
+        except InputError as refusal:
+            reasons.append(f"not {name}: {refusal}")
+    raise InputError("; ".join(reasons))

@@ -1,0 +1,224 @@
+"""A problem as a sum of weights times atoms of affine maps: what is read off its expression tree.
+
+Each convex or concave atom whose argument is affine is replaced by a variable; what is left is affine in all of them,
+with coefficients affine in the parameters, and is evaluated as a matrix, whatever sums, products, reshapes, indices and
+signs it is written with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from .cvxpy_quantity import Quantity
+from .cvxpy_values import Affine, Parameters
+
+
+class Rows(NamedTuple):
+    """M x + o: a constant sparse matrix (rows, n) and an offset."""
+
+    matrix: Any
+    offset: Quantity
+
+
+class Term(NamedTuple):
+    """weight · atom(arguments), the weight one number for each value of the atom (column by column)."""
+
+    atom: Any
+    arguments: list[Rows]
+    weight: Quantity
+
+
+class Line(NamedTuple):
+    """rows + Σ terms, an objective, or what a constraint says is ≤ 0 or = 0."""
+
+    rows: Rows
+    terms: list[Term]
+
+
+class Reading(NamedTuple):
+    """min objective over x in ℝⁿ, subject to ``constraints``: (the line, whether = 0 and not ≤ 0, the cvxpy one)."""
+
+    n: int
+    objective: Line
+    constraints: list[tuple[Line, bool, Any]]
+    lower: Quantity
+    upper: Quantity
+    shapes: list[tuple[int, Any]]  # (where a variable begins in x, the variable)
+
+
+class _Lift:
+    """Atoms replaced by variables."""
+
+    def __init__(self) -> None:
+        self.atoms: list[tuple[Any, Any]] = []
+
+    def __call__(self, e: Any) -> Any:
+        import cvxpy as cp
+        from cvxpy.atoms.affine.affine_atom import AffAtom
+
+        if e.is_affine():
+            return e
+        e = _rewritten(e)
+        if isinstance(e, AffAtom):
+            return e.copy([self(a) for a in e.args])
+        if not all(a.is_affine() for a in e.args):
+            raise InputError(f"{e} is a composition that is not read")
+        t = cp.Variable(e.shape)
+        self.atoms.append((e, t))
+        return t
+
+
+def _rewritten(e: Any) -> Any:
+    """Norms of what is nonnegative are sums, squares of norms sums of squares."""
+    import cvxpy as cp
+
+    if isinstance(e, (cp.norm1, cp.abs)) and e.args[0].is_nonneg() and not e.args[0].is_affine():
+        return cp.sum(e.args[0]) if isinstance(e, cp.norm1) else e.args[0]
+    if kind(e) == "Power" and exponent(e) == 2 and kind(e.args[0]) == "Pnorm":
+        inner = e.args[0]
+        if exponent(inner) == 2 and inner.axis is None:
+            return cp.sum_squares(inner.args[0])
+    return e
+
+
+def exponent(e: Any) -> float | None:
+    """p of a power or a norm, None where it is a parameter."""
+    p = e.p.value if hasattr(e.p, "value") else e.p
+    return None if p is None or getattr(e.p, "parameters", list)() else float(p)
+
+
+def kind(e: Any) -> str:
+    """The name of an atom, whichever of cvxpy's variants of it this is."""
+    return type(e).__name__.removesuffix("Approx")
+
+
+def read(problem: Any, parameters: Parameters) -> Reading:
+    """The Reading of a DPP problem; InputError says what is not read."""
+    import cvxpy as cp
+    from cvxpy.utilities import scopes
+
+    variables = problem.variables()
+    for v in variables:
+        if v._has_dim_reducing_attr:
+            raise InputError(f"variable {v.name()} is a symmetric, diagonal or sparse matrix")
+    with scopes.dpp_scope():
+        lift = _Lift()
+        goal = problem.objective.args[0]
+        goal = lift(-goal if isinstance(problem.objective, cp.Maximize) else goal)
+        lines, counts = [goal], [len(lift.atoms)]
+        for c in problem.constraints:
+            if not isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
+                raise InputError(f"{c} is a {type(c).__name__} constraint")
+            lines.append(lift(c.args[0] - c.args[1]))
+            counts.append(len(lift.atoms))
+        for line in lines:
+            if not line.is_affine():
+                raise InputError(f"{line} is not affine with coefficients affine in the parameters")
+    table = _Table(variables, lift.atoms, [*lines, *(a for e, _ in lift.atoms for a in e.args)], parameters)
+    owners = np.repeat(np.arange(len(counts)), np.diff([0, *counts]))
+    read_lines = [
+        Line(table.rows(k), [table.term(int(i), k) for i in np.flatnonzero(owners == k)]) for k in range(len(lines))
+    ]
+    constraints = [
+        (line, isinstance(c, cp.constraints.Equality), c)
+        for line, c in zip(read_lines[1:], problem.constraints, strict=True)
+    ]
+    lower, upper = _bounds(variables)
+    shapes = [(table.starts[v.id], v) for v in variables]
+    return Reading(table.n, read_lines[0], constraints, Quantity(lower), Quantity(upper), shapes)
+
+
+class _Table:
+    """All the affine expressions at once, as cvxpy evaluates them."""
+
+    def __init__(self, variables: list[Any], atoms: list[tuple[Any, Any]], expressions: list[Any], parameters: Any):
+        import cvxpy as cp
+        import scipy.sparse as sp
+        from cvxpy.reductions.inverse_data import InverseData
+        from cvxpy.utilities.coeff_extractor import CoeffExtractor
+
+        every = [*variables, *(t for _, t in atoms)]
+        holds = [cp.sum(v) == 0 for v in every] + [cp.sum(p) == 0 for p in parameters.parameters]
+        data = InverseData(cp.Problem(cp.Minimize(0), holds))
+        table = sp.coo_array(CoeffExtractor(data, None).affine(expressions))
+        height = sum(e.size for e in expressions)
+        self.row, column = table.row % height, table.row // height
+        order = np.full(data.x_length + 1, -1)
+        offset, self.starts = 0, {}
+        for v in every:
+            self.starts[v.id] = offset
+            order[data.var_offsets[v.id] : data.var_offsets[v.id] + v.size] = np.arange(offset, offset + v.size)
+            offset += v.size
+        order[-1] = self.end = offset
+        self.column, self.data = order[column], table.data
+        place = np.full(table.shape[1], -1)
+        for p, start in zip(parameters.parameters, parameters.offsets, strict=False):
+            own = data.param_id_map[p.id]
+            place[own : own + p.size] = np.arange(start, start + p.size)
+        place[-1] = parameters.total
+        self.parameter = place[table.col]
+        self.parameters, self.n = parameters, sum(v.size for v in variables)
+        self.atoms, self.expressions = atoms, expressions
+        self.ends = np.cumsum([0, *(e.size for e in expressions)])
+        counts = np.cumsum([0, *(len(e.args) for e, _ in atoms)])
+        self.first = len(expressions) - counts[-1] + counts
+
+    def _entries(self, k: int, low: int, high: int) -> tuple[np.ndarray, ...]:
+        """(row, column, parameter, number) of expression k in the columns [low, high)."""
+        mine = (self.row >= self.ends[k]) & (self.row < self.ends[k + 1]) & (self.column >= low) & (self.column < high)
+        return self.row[mine] - self.ends[k], self.column[mine] - low, self.parameter[mine], self.data[mine]
+
+    def _affine(self, rows: np.ndarray, parameter: np.ndarray, data: np.ndarray, size: int) -> Quantity:
+        import scipy.sparse as sp
+
+        shape = (size, self.parameters.total + 1)
+        return Quantity(Affine(sp.coo_array((data, (rows, parameter)), shape=shape), self.parameters))
+
+    def rows(self, k: int) -> Rows:
+        import scipy.sparse as sp
+
+        size = self.expressions[k].size
+        row, column, parameter, data = self._entries(k, 0, self.n)
+        if (parameter != self.parameters.total).any():
+            if size == 1 and k == 0:  # the objective's own linear part
+                return Rows(None, self._affine(column, parameter, data, self.n))
+            raise InputError(f"{self.expressions[k]} multiplies the variable by a parameter")
+        if k == 0:
+            return Rows(None, self._affine(column, parameter, data, self.n))
+        constant = self._entries(k, self.end, self.end + 1)
+        matrix = sp.csr_array(sp.coo_array((data, (row, column)), shape=(size, self.n)))
+        matrix.eliminate_zeros()
+        return Rows(matrix, self._affine(constant[0], constant[2], constant[3], size))
+
+    def term(self, i: int, line: int) -> Term:
+        """Atom i with its weight in a line: one number a value of the atom."""
+        atom, t = self.atoms[i]
+        start = self.starts[t.id]
+        row, column, parameter, data = self._entries(line, start, start + t.size)
+        size = self.expressions[line].size
+        if size > 1 and (t.size != size or (row != column).any()):  # each row has its own value of the atom
+            raise InputError(f"{atom} is mixed over the rows of {self.expressions[line]}")
+        weight = self._affine(column, parameter, data, t.size)
+        return Term(atom, [self.rows(k) for k in range(self.first[i], self.first[i + 1])], weight)
+
+
+def _bounds(variables: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The ends that the attributes of the variables state."""
+    low, high = [], []
+    for v in variables:
+        bounds = v.attributes.get("bounds")
+        a, b = (-np.inf, np.inf) if bounds is None else (_values(e, v) for e in bounds)
+        a = np.broadcast_to(a, v.shape).flatten(order="F")
+        b = np.broadcast_to(b, v.shape).flatten(order="F")
+        low.append(np.maximum(a, 0.0) if v.attributes.get("nonneg") or v.attributes.get("pos") else a)
+        high.append(np.minimum(b, 0.0) if v.attributes.get("nonpos") or v.attributes.get("neg") else b)
+    return np.concatenate(low), np.concatenate(high)
+
+
+def _values(bound: Any, v: Any) -> np.ndarray:
+    if getattr(bound, "parameters", lambda: [])():
+        raise InputError(f"the bounds of {v.name()} hold parameters")
+    return np.asarray(getattr(bound, "value", bound), dtype=float)

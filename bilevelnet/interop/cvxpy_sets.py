@@ -1,0 +1,123 @@
+"""What the constraints of a problem say: ends for each entry, equations, balls, and conditions on the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .cvxpy_atoms import group
+from .cvxpy_parts import Parts
+from .cvxpy_quantity import Quantity
+from .cvxpy_read import Line, Reading, Rows, exponent, kind
+from .cvxpy_values import Values
+
+Condition = Callable[[Values], Tensor]
+
+
+class Ball(NamedTuple):
+    """‖x − shift‖ ≤ radius, in the norm ``kind``: "Pnorm" (2) or "norm1"."""
+
+    kind: str
+    radius: Quantity
+    shift: Quantity
+
+
+class Sets:
+    """lower ≤ x ≤ upper, equations M x + o = 0, balls; ``infeasible``: where no x meets them, as far as told."""
+
+    def __init__(self, reading: Reading):
+        self.n = reading.n
+        self.lower, self.upper = reading.lower, reading.upper
+        self.equations: list[Rows] = []
+        self.balls: list[Ball] = []
+        self.infeasible: list[Condition] = []
+        for line, equal, constraint in reading.constraints:
+            try:
+                if line.terms:
+                    self._bounded(line, equal)
+                else:
+                    self._linear(line.rows, equal)
+            except InputError as refusal:
+                raise InputError(f"{constraint}: {refusal}") from refusal
+        if not (self.lower.is_number(-np.inf) or self.upper.is_number(np.inf)):
+            self.infeasible.append(lambda values: (self.lower.at(values) > self.upper.at(values)).any(-1))
+
+    def _linear(self, rows: Rows, equal: bool) -> None:
+        counts = np.diff(rows.matrix.indptr)
+        empty, one, more = (np.flatnonzero(t) for t in (counts == 0, counts == 1, counts > 1))
+        if len(empty):
+            offset = rows.offset.take(empty)
+            slack = 1e-9  # a condition on the parameters alone, computed with rounding
+            missed = (lambda o: o.abs() > slack) if equal else (lambda o: o > slack)
+            self.infeasible.append(lambda values: missed(offset.at(values)).any(-1))
+        if len(more):
+            if not equal:
+                raise InputError("a linear inequality in several entries")
+            self.equations.append(Rows(rows.matrix[more], rows.offset.take(more)))
+        if len(one):
+            matrix = rows.matrix[one]
+            index, scale = matrix.indices, matrix.data
+            end = -(rows.offset.take(one) / Quantity(scale))
+            self._ends(index, end, scale > 0, equal)
+
+    def _ends(self, index: np.ndarray, end: Quantity, upper: np.ndarray, equal: bool = False) -> None:
+        """x at the index is ≤ end where ``upper``, else ≥ end; or both."""
+        for above in (True, False):
+            mine = np.flatnonzero((upper == above) | equal)
+            while len(mine):  # rows that name one entry again wait for their turn
+                _, first = np.unique(index[mine], return_index=True)
+                rows, mine = mine[np.sort(first)], np.delete(mine, first)
+                fill = np.inf if above else -np.inf
+                limit = end.take(rows).spread(index[rows], self.n, fill)
+                if above:
+                    self.upper = limit if self.upper.is_number(np.inf) else self.upper.map(torch.minimum, limit)
+                else:
+                    self.lower = limit if self.lower.is_number(-np.inf) else self.lower.map(torch.maximum, limit)
+
+    def _bounded(self, line: Line, equal: bool) -> None:
+        """atom ≤ r, of one atom with a fixed weight."""
+        if equal or len(line.terms) > 1 or line.rows.matrix.nnz:
+            raise InputError("a constraint on a sum of atoms")
+        term = line.terms[0]
+        if line.rows.matrix.shape[0] != term.atom.size:
+            raise InputError("a constraint on a sum of atoms")
+        if term.weight.fixed is None or not bool((term.weight.fixed > 0).all()):
+            raise InputError("an atom with a weight that is a parameter")
+        name, level, rows = kind(term.atom), -(line.rows.offset / term.weight), term.arguments[0]
+        axis = getattr(term.atom, "axis", None)
+        if name in ("maximum", "max") and axis is None:
+            for r in term.arguments:
+                self._linear(Rows(r.matrix, r.offset - level), False)
+        elif (name == "abs" or name == "norm_inf") and axis is None:
+            self._linear(Rows(rows.matrix, rows.offset - level), False)
+            self._linear(Rows(-rows.matrix, -rows.offset - level), False)
+        elif ((name == "Pnorm" and exponent(term.atom) == 2) or name == "norm1") and axis is None:
+            self._ball(name, rows, level)
+        elif name == "quad_over_lin" and axis is None and not term.arguments[1].matrix.nnz:
+            square = level * term.arguments[1].offset
+            self.infeasible.append(lambda values: (square.at(values) < 0).any(-1))
+            self._ball("Pnorm", rows, square.map(lambda t: t.clamp(min=0).sqrt()))
+        else:
+            raise InputError(f"{name} with these arguments bounds no set of the catalogue")
+
+    def _ball(self, name: str, rows: Rows, radius: Quantity) -> None:
+        g = group(Parts(self.n), rows, Quantity(1.0), "a ball")
+        if len(g.index) != self.n:
+            raise InputError("a ball of some of the entries")
+        radius = radius / g.weight
+        self.infeasible.append(lambda values: (radius.at(values) < 0).any(-1))
+        self.balls.append(Ball(name, radius, g.shift))
+
+
+def infeasible(conditions: list[Condition], values: Values) -> Tensor | None:
+    """Where some condition holds, over the batch."""
+    found: Any = None
+    for condition in conditions:
+        mask = condition(values)
+        found = mask if found is None else found | mask
+    return found
