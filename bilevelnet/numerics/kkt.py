@@ -124,8 +124,8 @@ class Factor:
         for _ in range(REFINEMENTS):
             qz, ctw, cz = times(self.system.q, z), times(self.system.c.mT, w), times(self.system.c, z)
             ra, rc = a - qz - ctw, torch.where(keep, c - cz, 0.0)
-            force = torch.maximum(largest(a), torch.maximum(largest(qz), largest(ctw)))
-            room = torch.maximum(largest(c), largest(cz))
+            force = torch.maximum(largest(a), torch.maximum(largest(qz), largest(w)))
+            room = torch.maximum(largest(c), largest(z))
             force, room = (torch.maximum(x, eps * y).clamp(min=TINY) for x, y in ((force, room), (room, force)))
             norm = torch.maximum(largest(ra) / force, largest(rc) / room)
             better = norm < least

@@ -1,0 +1,99 @@
+"""Derivatives of quadratic programs: against differences, of second order, through every transform of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from programs import draw
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import grad, hessian, jvp, vmap
+
+from bilevelnet.interop import qp
+
+
+def answers(*program: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    z, dual = qp(*program)
+    return z, dual.equality, dual.inequality
+
+
+def loss(*program: Tensor) -> Tensor:
+    return sum((part**2).sum() + part.sin().sum() for part in answers(*program))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("n", "p", "m"), [(3, 0, 0), (4, 2, 0), (4, 0, 3), (3, 1, 6)])
+def test_derivatives_of_first_and_second_order_in_all_arguments(n: int, p: int, m: int) -> None:
+    program = [t.requires_grad_() for t in draw(2, n, p, m)]
+    assert gradcheck(answers, program, check_forward_ad=True)
+    assert gradgradcheck(answers, program)
+
+
+@pytest.mark.parametrize("size", [(10, 0, 5), (10, 3, 20), (30, 0, 60)])
+def test_every_element_of_a_large_batch_against_differences(size: tuple[int, int, int]) -> None:
+    """Also where all rows are active, so that the cotangent asks for nothing but the multipliers."""
+    program = draw(64, *size)
+    moves = [torch.randn_like(t) for t in program]
+    # Differences of an error of t² |z'''|/6; where the active rows change within t they are none of the derivative.
+    t = 1e-6
+    ahead, behind = (answers(*(a + s * t * m for a, m in zip(program, moves, strict=True))) for s in (1, -1))
+    _, tangents = jvp(answers, tuple(program), tuple(moves))
+    same = ((ahead[2] > 0) == (behind[2] > 0)).all(-1)
+    assert same.sum() >= 62
+    for a, b, tangent in zip(ahead, behind, tangents, strict=True):
+        error = ((a - b) / (2 * t) - tangent).abs() / (1 + tangent.norm(dim=-1, keepdim=True))
+        assert not (error > 1e-6)[same].any()
+    weights = [torch.randn_like(x) for x in tangents]
+    program = [x.requires_grad_() for x in program]
+    total = sum((w * x).sum() for w, x in zip(weights, answers(*program), strict=True))
+    slopes = torch.autograd.grad(total, program, materialize_grads=True)  # type: ignore[arg-type]
+    back = sum((g * m).sum() for g, m in zip(slopes, moves, strict=True))
+    # Reverse and forward mode are the same numbers summed in another order.
+    torch.testing.assert_close(
+        back, sum((w * x).sum() for w, x in zip(weights, tangents, strict=True)), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_transforms_agree_with_backward() -> None:
+    program = draw(3, 4, 1, 6)
+    tracked = [t.clone().requires_grad_() for t in program]
+    expected = torch.autograd.grad(loss(*tracked), tracked)
+
+    def check(found: Sequence[Tensor]) -> None:
+        for a, e in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10)
+
+    everything = tuple(range(6))
+    check(grad(loss, everything)(*program))
+    check(vmap(grad(loss, everything))(*program))
+    check(torch.autograd.grad(torch.compile(loss, fullgraph=True)(*tracked), tracked))
+    Q, q, *rest = (t[0] for t in program)
+    second = hessian(lambda x: loss(Q, x, *rest))(q)
+    torch.testing.assert_close(second, second.mT, rtol=1e-9, atol=1e-9)
+    # One program a row of q: what vmap does not see is shared.
+    got = vmap(grad(lambda x: loss(Q, x, *rest)))(program[1])
+    alone = torch.stack([grad(lambda x: loss(Q, x, *rest))(x) for x in program[1]])
+    torch.testing.assert_close(got, alone, rtol=1e-10, atol=1e-10)
+
+
+def test_nothing_raises_under_transforms() -> None:
+    Q, q = torch.eye(2), torch.tensor([[1.0, 1.0], [float("nan"), 1.0]])
+    G, h = torch.ones(1, 2), torch.ones(1)
+    for run in (vmap(lambda x: qp(Q, x, None, None, G, h)[0]), torch.compile(lambda x: qp(Q, x, None, None, G, h)[0])):
+        z = run(q)
+        assert torch.equal(z[0], torch.tensor([-1.0, -1.0]))
+        assert z[1].isnan().all()
+
+
+def test_dependent_and_weakly_active_rows_have_finite_derivatives() -> None:
+    """min ½‖z − (1, 1)‖² under z₁ ≤ 1 twice and z₂ ≤ 0: the first weakly active, so that z₁ does not move with q."""
+    q = torch.tensor([-1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    G = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    h = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    z, dual = qp(torch.eye(2, dtype=torch.float64), q, None, None, G, h)
+    torch.testing.assert_close(z, z.new_tensor([1.0, 0.0]))
+    torch.testing.assert_close(dual.inequality, z.new_tensor([0.0, 0.0, 1.0]), rtol=0, atol=1e-12)
+    slopes = torch.autograd.grad(z.sum() + dual.inequality.sum(), (q, G, h))
+    assert all(s.isfinite().all() and s.abs().max() < 10 for s in slopes)
+    torch.testing.assert_close(slopes[2][0], slopes[2][1])  # of least size: both rows alike
