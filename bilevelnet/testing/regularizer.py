@@ -116,7 +116,7 @@ def _enclosed(g: Regularizer, event: Event, draw: Draw) -> Finding:
         above = torch.where(g.domain.contains(high), above, torch.inf)
         # The terms of a sum may cancel in g', so their sizes count.
         size = sum(t.derivatives(z)[k].abs().nan_to_num(0.0, 0.0, 0.0) for t in g.terms() for k in (0, 1))
-        noise = 8 * EPS * (v.abs() / step + size)
+        noise = 8 * EPS * (v.abs() / step + size) + 4 * _scatter(g, z)
         wrong = (below > (v - low) / step + noise) | (above < (v - high) / step - noise)
         errors.append(wrong.double())
         vs.append(v)
@@ -128,6 +128,15 @@ def _steepness(g: Regularizer, z: Tensor, step: float) -> Tensor:
     h = 1e-6 * (1 + z.abs())
     left, right = g.derivatives(z - h)[1], g.derivatives(z + h)[0]
     return (step * (right - left) / (2 * h)).nan_to_num(0.0, 0.0, 0.0).clamp(min=0)
+
+
+def _scatter(g: Regularizer, z: Tensor) -> Tensor:
+    # The rounding of g' itself, whose own terms may cancel (a network's do): its second differences over points too
+    # close for its curvature, on the quieter side of z, as the other may hold a kink. 0 where they are not finite.
+    h = 1e-8 * z.abs()
+    sides = ([g.derivatives(z + sign * k * h)[side] for k in range(8)] for sign, side in ((-1, 0), (1, 1)))
+    second = torch.stack([torch.stack(side).diff(n=2, dim=0).abs().amax(0) for side in sides])
+    return second.nan_to_num(torch.inf, torch.inf).amin(0).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _distance(g: Regularizer, event: Event, draw: Draw) -> Finding:
