@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import warnings
 from typing import Any
@@ -226,10 +227,40 @@ def test_copies_and_modes_are_the_layer_s_own() -> None:
     assert torch.allclose(again(x), z, rtol=1e-13)
 
 
+def test_what_is_hard_is_solved_or_told() -> None:
+    """Far starts, ends of a domain, double roots and bad conditions: no status says more than its residual."""
+    S = bln.Status
+    x = torch.tensor([[1e-12], [1e-30], [0.0], [1.0], [1e30]], dtype=F64)
+    sol = from_optimality(lambda z, x: z**3 - x, on_failure="ignore").solve(x, init=torch.ones_like(x))
+    assert sol.status.tolist() == [S.converged, S.invalid, S.invalid, S.converged, S.converged]
+    assert torch.allclose(sol.z[[0, 3, 4]], x[[0, 3, 4]] ** (1 / 3), rtol=1e-12)
+    x = torch.tensor([[1.0], [-300.0]], dtype=F64)  # e^−300 lies beyond the reach of a step from 1
+    sol = from_optimality(lambda z, x: z.log() - x, on_failure="ignore").solve(x, init=torch.ones_like(x))
+    assert sol.status.tolist() == [S.converged, S.max_iter]
+    x = torch.tensor([[0.5], [1.0], [1.01]], dtype=F64)
+    sol = from_optimality(lambda z, x: (z + 3).sin() - x, on_failure="ignore").solve(x)
+    assert sol.status.tolist() == [S.converged, S.invalid, S.max_iter]
+    Q = torch.linalg.qr(points(4, 4))[0]
+    for exponent, found in ((-10, True), (-17, False)):
+        A = Q @ torch.diag(torch.logspace(0, exponent, 4, dtype=F64))
+        for solver in (DENSE, FREE):
+            layer = from_optimality(lambda z, x, A: z @ A.mT - x, solver=solver, on_failure="ignore")
+            assert layer.solve(points(2, 4, seed=2), A).converged.tolist() == [found] * 2
+
+
 def test_misuse_is_named() -> None:
     net, x = Tanh(), points(5, 3)
     with pytest.raises(bln.InputError, match="uses net, a Tanh of its surroundings"):
         from_fixed_point(lambda z, x: net(z, x))
+
+    def through(z: Tensor, x: Tensor) -> Tensor:
+        return net(z, x)
+
+    for call in (lambda z, x: through(z, x), functools.partial(lambda net, z, x: net(z, x), net)):
+        with pytest.raises(bln.InputError, match="a Tanh of its surroundings"):
+            from_fixed_point(call)
+    with pytest.raises(bln.InputError, match="not <class"):
+        from_fixed_point(Tanh)
     with pytest.raises(bln.InputError, match="its object"):
         from_fixed_point(net.forward)
     with pytest.raises(bln.InputError, match="as many equations as unknowns"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,8 +34,8 @@ class Equation(nn.Module):
 
     def __init__(self, call: Callable[..., Any], takes: str):
         super().__init__()
-        if not callable(call):
-            raise InputError(f"a callable or an nn.Module is needed, {takes}, not {type(call).__name__}")
+        if not callable(call) or inspect.isclass(call):
+            raise InputError(f"a callable or an nn.Module is needed, {takes}, not {call!r}")
         refuse_closures(call)
         self.call = call
 
@@ -59,20 +60,41 @@ class Equation(nn.Module):
 
 
 def refuse_closures(call: Any) -> None:
-    """InputError where a function, not a Module, reaches modules or tensors with gradients of its surroundings."""
-    function = getattr(call, "__func__", call)
-    holder = getattr(call, "__self__", None)
-    seen = {"its object": holder} if isinstance(holder, nn.Module) else dict(getattr(holder, "__dict__", {}))
-    if inspect.isfunction(function):
-        found = inspect.getclosurevars(function)
-        seen |= {**found.globals, **found.nonlocals}
-    for name, value in seen.items():
+    """InputError where what is called, not a Module, reaches modules or tensors with gradients of its surroundings."""
+    for name, value in reached(call, getattr(getattr(call, "__func__", call), "__module__", None), set()):
         if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad):
             raise InputError(
-                f"{getattr(call, '__name__', call)} uses {name}, a {type(value).__name__} of its surroundings, which "
-                "the layer could neither register nor copy: give an nn.Module whose forward takes (z, *inputs), or "
-                "pass the tensor as an input"
+                f"{getattr(call, '__name__', type(call).__name__)} uses {name}, a {type(value).__name__} of its "
+                "surroundings, which the layer could neither register nor copy: give an nn.Module whose forward takes "
+                "(z, *inputs), or pass the tensor as an input"
             )
+
+
+def reached(call: Any, module: str | None, met: set[int]) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what a function, method, partial or object uses, and the functions of its ``module`` that it
+    calls.
+    """
+    if isinstance(call, nn.Module) or id(call) in met:
+        return
+    met.add(id(call))
+    holder, function = getattr(call, "__self__", None), getattr(call, "__func__", call)
+    found: dict[str, Any] = {"its object": holder} if isinstance(holder, nn.Module) else {**vars_of(holder)}
+    if isinstance(function, partial):
+        found |= {f"argument {k}": a for k, a in enumerate(function.args)} | function.keywords
+        found["its function"] = function.func
+    elif inspect.isfunction(function):
+        seen = inspect.getclosurevars(function)
+        found |= {**seen.globals, **seen.nonlocals}
+    elif not inspect.isclass(function):
+        found |= vars_of(function)
+    for name, value in found.items():
+        yield name, value
+        if (inspect.isfunction(value) and value.__module__ == module) or isinstance(value, partial):
+            yield from reached(value, module, met)
+
+
+def vars_of(thing: Any) -> dict[str, Any]:
+    return dict(getattr(thing, "__dict__", {}))
 
 
 class RootFamily:
@@ -116,38 +138,39 @@ class RootFamily:
                 "eval() on it, or make the batch one element with batch_ndim=0"
             )
         scale = torch.maximum(_norm(found.x), torch.maximum(_norm(z), _norm(found.x - z)))
+        inverse, bound = z.new_empty(*batch, 0, 0), torch.full_like(scale, torch.nan)
+        verdict = None
         if isinstance(slope, Dense):
-            inverse, bound = slope.inverse(), self._bound(slope, found.x)
-            singular = ~inverse.isfinite().flatten(-2).all(-1) | self._degenerate(f, slope, inverse, found, scale)
-            inverse = torch.where(singular[..., None, None], 0.0, inverse)
-        else:
-            inverse, bound = z.new_empty(*batch, 0, 0), torch.full_like(scale, torch.nan)
-            singular = slope.solve(torch.sign(slope.value) + 0.5, 0.1).isnan().any(-1)
+            inverse = slope.inverse()
+            bound = torch.linalg.matrix_norm(inverse) * (_norm(slope.value) + slope.rounding(found.x))
+            verdict = self.equation.judge(found.x, slope.matrix, xs)
+        singular = self._singular(f, slope, inverse, found.x, scale)
+        inverse = torch.where(singular[..., None, None], 0.0, inverse)
         code = torch.where(singular & (found.code == FOUND), SINGULAR, found.code)
-        verdict = self.equation.judge(found.x, slope.matrix, xs) if isinstance(slope, Dense) else None
         if verdict is not None:
-            code = torch.where((code == FOUND) & ~verdict[0], INDEFINITE, code)
-            code = torch.where((code == FOUND) & verdict[1], JUMP, code)
+            minimum, kink = verdict
+            code = torch.where((code == FOUND) & ~minimum, INDEFINITE, code)
+            code = torch.where((code == FOUND) & kink, JUMP, code)
         radius = torch.full_like(scale, torch.nan)
         if self.equation.contracts:
             radius = spectral_radius(lambda y: y - slope.times(y), found.x)
         iterations = torch.tensor(found.iterations + spent)
         return found.x.reshape(start.shape), inverse, code.to(torch.int8), bound, radius, iterations
 
-    @staticmethod
-    def _bound(slope: Dense, z: Tensor) -> Tensor:
-        """‖J⁻¹‖ (‖F‖ + its rounding) ≥ ‖z − z*‖ to first order."""
-        rounding = 4 * torch.finfo(z.dtype).eps * _norm((slope.matrix.abs() @ z.abs().unsqueeze(-1)).squeeze(-1))
-        return torch.linalg.matrix_norm(slope.inverse()) * (_norm(slope.value) + rounding)
+    def _singular(self, f: Any, slope: Dense | Free, inverse: Tensor, z: Tensor, scale: Tensor) -> Tensor:
+        """Where J has no inverse, or F − J z within a third of the digits of z along the direction in which J is
+        weakest is many times what J tells: the root is a double one to working precision.
+        """
 
-    def _degenerate(self, f: Any, slope: Dense, inverse: Tensor, found: Found, scale: Tensor) -> Tensor:
-        """Where the step of a root found is no longer quadratic, though above its rounding: J vanishes at the root."""
-        eps = torch.finfo(scale.dtype).eps
-        step = (inverse @ slope.value.unsqueeze(-1)).squeeze(-1)
-        again = (inverse @ f(found.x - step).unsqueeze(-1)).squeeze(-1)
-        noise = 4 * eps * (slope.matrix.abs() @ found.x.abs().unsqueeze(-1))
-        floor = torch.maximum(eps**0.75 * scale, _norm((inverse.abs() @ noise).squeeze(-1)))
-        return (_norm(step) > floor) & (_norm(again) > 0.1 * _norm(step))
+        def solve(r: Tensor) -> Tensor:
+            return slope.solve(r, 0.1) if isinstance(slope, Free) else (inverse @ r.unsqueeze(-1)).squeeze(-1)
+
+        eps = torch.finfo(z.dtype).eps
+        weak = solve(torch.sign(slope.value) + 0.5)
+        move = eps ** (1 / 3) * scale.unsqueeze(-1) * weak / _norm(weak).unsqueeze(-1)
+        seen = _norm(solve(f(z + move) - slope.value))
+        noise = _norm(solve(slope.rounding(z).unsqueeze(-1).expand_as(z)))
+        return ~weak.isfinite().all(-1) | ((seen > 5 * _norm(move)) & (seen > 10 * noise))
 
 
 class InverseFamily:

@@ -55,6 +55,9 @@ class Dense:
         damped = torch.linalg.solve_ex(gram + shift * eye, (j.mT @ r.unsqueeze(-1)).squeeze(-1))[0]
         return torch.where(bad, damped, y)
 
+    def rounding(self, z: Tensor) -> Tensor:
+        return _rounding((self.matrix.abs() @ z.abs().unsqueeze(-1)).squeeze(-1))
+
     def times(self, y: Tensor) -> Tensor:
         return (self.matrix @ y.unsqueeze(-1)).squeeze(-1)
 
@@ -90,6 +93,9 @@ class Free:
         """Jᵀ y."""
         return self._grad(self.r, self.z, y)
 
+    def rounding(self, z: Tensor) -> Tensor:
+        return _rounding(self.times(z.abs()))
+
     def _grad(self, of: Tensor, at: Tensor, y: Tensor) -> Tensor:
         if not of.requires_grad:
             return torch.zeros_like(y)
@@ -101,6 +107,10 @@ class Free:
         """J⁻¹ r or J⁻ᵀ r; NaN where not even two digits of it are found."""
         y, left = gmres(self.transposed if transposed else self.times, r, tol, 10 * r.shape[-1])
         return torch.where(left < 1e-2, y, torch.nan)
+
+
+def _rounding(terms: Tensor) -> Tensor:
+    return 4 * torch.finfo(terms.dtype).eps * torch.linalg.vector_norm(terms, dim=-1)
 
 
 def spectral_radius(times: Callable[[Tensor], Tensor], like: Tensor, steps: int = 40) -> Tensor:
