@@ -87,15 +87,13 @@ def _segment_means(t: Tensor, labels: Tensor) -> Tensor:
 def _clipped_sums(cost: Tensor, bound: Tensor, first: Tensor, start: Tensor) -> Tensor:
     """p_i = clip(p_{i−1} + cost_i, −bound, bound), begun anew from ``start`` at each ``first`` entry."""
     n = cost.shape[-1]
-    fresh = torch.minimum(torch.maximum(start + cost, -bound), bound)
-    shift, low, high = cost, torch.where(first, fresh, -bound), torch.where(first, fresh, bound)
+    fresh = torch.clamp(start + cost, -bound, bound)
+    shift, ends = cost.clone(), torch.stack([torch.where(first, fresh, -bound), torch.where(first, fresh, bound)])
     step = 1
     while step < n:  # after round k each map is the composition of 2^k neighbours (Hillis & Steele 1986)
-        before = [
-            functional.pad(t[..., :-step], (step, 0), value=e)
-            for t, e in ((shift, 0), (low, -torch.inf), (high, torch.inf))
-        ]
-        low, high = (torch.minimum(torch.maximum(b + shift, low), high) for b in before[1:])
-        shift = shift + before[0]
+        own = shift[..., step:]
+        low, high = ends[..., step:]
+        ends[..., step:] = torch.clamp(ends[..., :-step] + own, low, high)
+        shift[..., step:] = shift[..., :-step] + own
         step *= 2
-    return low
+    return ends[0]
