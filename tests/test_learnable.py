@@ -207,3 +207,18 @@ def test_networks_in_layers(name: str) -> None:
     single = copy.deepcopy(one).float()(z.float())
     assert single.dtype is torch.float32
     assert torch.allclose(single.double(), out, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda end: bln.regularizers.Box(-1.0, end),
+        lambda end: bln.regularizers.CappedSimplex(1.0, end),
+        lambda end: bln.regularizers.L1(0.1).translate(end),
+    ],
+)
+def test_a_learned_knot_whose_level_overflows_has_no_gradient(make: Any) -> None:
+    """sinh(1e4) is infinite, and no entry is near the knot."""
+    end = torch.tensor(1e4, requires_grad=True)
+    z = bln.bregman_prox(bln.legendre.Cosh(), make(end), torch.tensor([[0.5, -0.2, 0.3]]))
+    assert torch.autograd.grad(z.square().sum(), end)[0] == 0

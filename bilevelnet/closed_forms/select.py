@@ -71,8 +71,11 @@ class Select:
         lo, hi = (torch.as_tensor(e, dtype=v.dtype, device=v.device) for e in (domain.lo, domain.hi))
         inside = (knot > lo) & (knot < hi) if self.psi.phi.steep else (knot >= lo) & (knot <= hi) & knot.isfinite()
         inner = domain.inner() if domain.constant else torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, 1.0)
-        level = self.psi.grad(torch.where(inside, knot, inner))
-        return torch.where(inside, level, torch.where(knot <= lo, -torch.inf, v.new_full((), torch.inf)))
+        with torch.no_grad():  # ∓∞ where ∇ψ(t) overflows too: its derivative, times 0, would be NaN
+            reach = self.psi.grad(torch.where(inside, knot, inner))
+            beyond = torch.where(inside, reach, torch.where(knot <= lo, -torch.inf, v.new_full((), torch.inf)))
+        inside = inside & reach.isfinite()
+        return torch.where(inside, self.psi.grad(torch.where(inside, knot, inner)), beyond)
 
     def _level_of_number(self, t: Scalar) -> float:
         domain = self.psi.domain
