@@ -35,12 +35,12 @@ class FenchelYoung(nn.Module):
     def forward(self, v: Tensor, y: Tensor) -> Tensor:
         prox = self.bound.prox
         self.bound.check_point(v)
-        check_floating(y, "y")
-        if y.shape != v.shape:
+        if isinstance(y, Tensor) and y.shape != v.shape:
             raise InputError(
                 f"y has shape {tuple(y.shape)}, v {tuple(v.shape)}: they are points of one space; "
                 f"for class indices torch.nn.functional.one_hot(y, n).to(v.dtype)"
             )
+        check_floating(y, "y")
         wide = at_least_float32(v)
         z = self.bound.apply(wide, wide.dtype, prox.dims)
         return excess(prox, wide, y.to(wide.dtype), z, self.bound.on_failure, "y").to(v.dtype)

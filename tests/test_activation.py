@@ -1,4 +1,4 @@
-"""from_activation: activations of numbers solved again from the values of (φ, g) alone, and what is refused."""
+"""from_activation: activations of numbers solved again from the values of (φ, g) alone."""
 
 from __future__ import annotations
 
@@ -161,27 +161,6 @@ def test_saturation_is_no_flat_part() -> None:
     assert profile(torch.relu, "relu").flats == (Flat(-float("inf"), 0.0, 0.0),)
 
 
-REFUSED = {
-    "decreases": [nn.GELU(), nn.SiLU(), nn.Mish(), nn.Hardswish(), torch.sin, torch.neg, nn.PReLU(init=-0.2)],
-    "jumps": [nn.Hardshrink(), torch.sign, torch.floor, nn.Threshold(1.0, 0.0)],
-}
-
-
-@pytest.mark.parametrize(
-    ("activation", "why"), [pytest.param(a, why, id=name(a)) for why, found in REFUSED.items() for a in found]
-)
-@pytest.mark.parametrize("split", ["bregman", "euclidean"])
-def test_refused_with_two_points(activation: Any, why: str, split: str) -> None:
-    with pytest.raises(NotProximal, match=why) as caught:
-        bln.from_activation(activation, split)
-    (v, w), (a, b) = caught.value.points, caught.value.values
-    rho = copy.deepcopy(activation).double() if isinstance(activation, nn.Module) else activation
-    assert torch.equal(rho(v), a)
-    assert torch.equal(rho(w), b)
-    assert v < w
-    assert b < a if why == "decreases" else (w - v) < 1e-12 and b - a > 0.1
-
-
 @pytest.mark.parametrize("activation", [nn.SELU(), scaled_tanh, wave, nn.ELU(2.0), nn.LeakyReLU(1.5)], ids=name)
 def test_refused_for_the_euclidean_split(activation: Any) -> None:
     bln.from_activation(activation)
@@ -191,22 +170,25 @@ def test_refused_for_the_euclidean_split(activation: Any) -> None:
     assert b - a > w - v > 0
 
 
-def test_misuse() -> None:
-    wrong: list[tuple[Any, str]] = [
-        (nn.Softplus, "an instance"),
-        (3.0, "an instance"),
-        (nn.GLU(), "neither numbers one by one"),
-        (torch.log, "not finite"),
-        (lambda v: v.float(), "float32"),
-        (lambda v: v / (1 + v @ v).sqrt(), "not in the catalogue"),
-        (torch.sigmoid_, "in place"),
-        (lambda v: v * 0 + 1.0, "is the constant 1"),
-    ]
-    for activation, message in wrong:
-        with pytest.raises(bln.InputError, match=message):
-            bln.from_activation(activation)
-    with pytest.raises(bln.InputError, match="unknown split"):
-        bln.from_activation(nn.ReLU(), "primal")
+@pytest.mark.parametrize("activation", [nn.ELU(0.0), nn.CELU(-1.0), nn.Softplus(-1.0)], ids=str)
+def test_parameters_that_the_catalogue_refuses_are_recovered(activation: nn.Module) -> None:
+    phi, g = bln.from_activation(activation)
+    v = V[::4]
+    want = activation(v)
+    assert torch.allclose(bln.bregman_prox(phi, g, v), want, rtol=1e-12, atol=1e-12)
+
+
+def cube_root(v: Tensor) -> Tensor:
+    return v.sign() * v.abs() ** (1 / 3)
+
+
+def test_a_value_without_derivative_where_the_search_starts() -> None:
+    """φ' is NaN at 0, where the search starts: both sides are found, and 0 itself is told."""
+    phi, g = bln.from_activation(cube_root)
+    v = torch.tensor([-12.0, -1e-3, 1e-3, 12.0], dtype=F64)
+    assert error(cube_root, phi, g, v) < TOLERANCE
+    status = bln.solve_prox(PhiByValue(phi), GByValue(g), 0 * v, solver="scalar", on_failure="ignore").status
+    assert bool((status == bln.solution.INVALID).all())
 
 
 @pytest.mark.parametrize("split", ["bregman", "euclidean"])

@@ -33,6 +33,11 @@ def right():
     return bln.BilevelLayer(bln.couplings.Bilinear(2, 2), bln.divergences.Bregman(bln.legendre.Tanh()))
 wrong = bln.BilevelLayer(bln.couplings.Bilinear(2, 2), bln.divergences.Bregman(Bad()))
 pair = bln.legendre.Tanh(), bln.regularizers.L1(0.1)
+kl = bln.divergences.FDivergence("kl")
+bregman = bln.divergences.Bregman(Bad())
+concave = bln.divergences.Function(lambda z, p: -((z - p) ** 2).sum(-1))
+def broken():
+    raise ValueError("mine")
 """
 
 
@@ -49,6 +54,37 @@ def test_verify_by_name(folder: Path) -> None:
     assert checked.exit_code == 1
     assert "counterexample to" in checked.output
     assert all(cell_len(line) <= 80 for line in checked.output.splitlines())
+
+
+def test_check_a_divergence(folder: Path) -> None:
+    (folder / "mine_to_check.py").write_text(MINE)
+    right = run("check", "mine_to_check:kl")
+    assert right.exit_code == 0, right.output
+    assert "D(z⁻, z⁻) = 0" in right.output
+    assert run("check", "mine_to_check:concave").exit_code == 1
+    both = run("check", "mine_to_check:bregman")  # the laws of φ, then those of D
+    assert both.exit_code == 1
+    assert "counterexample to '∇φ is the derivative of φ'" in both.output
+    assert "D(z, z⁻) ≥ 0" in both.output
+
+
+def test_what_the_users_own_code_raises_is_told(folder: Path) -> None:
+    (folder / "mine_to_break.py").write_text(MINE)
+    (folder / "mine_unfinished.py").write_text("x = (")
+    (folder / "mine_missing.py").write_text("import no_such_module_either")
+    for target, words in (
+        ("mine_to_break:broken", "ValueError: mine"),
+        ("mine_unfinished:x", "SyntaxError"),
+        ("mine_missing:x", "no_such_module_either"),
+        ("mine_to_break:Bad", "alone is no map"),
+    ):
+        result = run("verify", target)
+        assert result.exit_code == 2, result.output
+        assert words in " ".join(result.output.replace("│", " ").split())
+    (folder / "file").write_text("")
+    result = run("verify", "mine_to_break:pair", "--json", "file/report.json")
+    assert result.exit_code == 2
+    assert "cannot be written" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

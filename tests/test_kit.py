@@ -33,6 +33,41 @@ class MyPenalty(R.Smooth):
         return z.cosh() - 1
 
 
+class Kinked(R.Separable):
+    """Its terms cancel left of the kink at 0, where prox(0) rests on the edge."""
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.abs() + z.exp()
+
+
+class Shrink(R.Separable):
+    """A prox without a default step."""
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.abs()
+
+    def prox(self, v: Tensor, step: Any) -> Tensor:  # type: ignore[override]
+        return v.sign() * (v.abs() - step).clamp(min=0)
+
+
+@pytest.mark.parametrize("g", [Kinked(), Shrink()], ids=lambda g: type(g).__name__)
+def test_right_regularizers_of_one_s_own(g: Any) -> None:
+    bln.testing.check_regularizer(g)
+
+
+def test_a_value_that_is_none_is_told() -> None:
+    class Nothing(L.Separable):
+        domain = bln.domains.Positive()
+
+    class Reduced(MyEntropy):
+        def value(self, z: Tensor) -> Tensor:
+            return super().value(z).sum()
+
+    for phi, words in ((Nothing(), "does not state value"), (Reduced(), r"has shape \(\), not \(2,\)")):
+        with pytest.raises(bln.InputError, match=words):
+            bln.testing.check_legendre(phi)
+
+
 class TestPhi(bln.testing.LegendreLaws):
     piece = MyEntropy()
 

@@ -58,10 +58,10 @@ def from_activation(activation: Activation, split: str = "bregman") -> Pair:
         scalars = [rho]
     profiles = [profile(rho, name, nonexpansive) for rho in scalars]
     kind: Any = type(activation)
-    make = MODULES.get(kind)
-    if make is None:
+    try:
+        phi, g = MODULES[kind](activation)
+    except (KeyError, InputError):  # a module, or a parameter such as the α = 0 of an ELU, that the catalogue lacks
         return recovered(activation, profiles[0], nonexpansive)
-    phi, g = make(activation)
     g = Zero() if g is None else g
     if not nonexpansive or (type(phi) is Energy and phi.scale == 1.0):
         return phi, g

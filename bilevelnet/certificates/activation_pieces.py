@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..legendre import Energy, Legendre
-from ..legendre.activation import Activation, ActivationPotential, frozen, name_of
+from ..legendre.activation import Activation, ActivationPotential, check_gradient, frozen, name_of
 from ..regularizers import Excess, PiecewiseLinear, Regularizer, Zero
 from .activation_profile import Flat, Profile
 
@@ -18,6 +18,7 @@ def recovered(activation: Activation, known: Profile, nonexpansive: bool) -> tup
 
     With ``nonexpansive``: (½z², g + φ − ½z²).
     """
+    check_gradient(activation)
     rho = frozen(activation)
     lo, hi, g = known.lo, known.hi, None
     if known.flats:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..chain import Chain
 from ..comparison import Row
 from ..couplings import Bilinear
-from ..divergences import Identity
+from ..divergences import Divergence, Identity
 from ..errors import InputError
 from ..layer import BilevelLayer
 from ..legendre import Legendre
@@ -46,6 +46,8 @@ def verify(layer: Any, neural: Neural | None = None, samples: int | Tensor = SAM
 
     It reads the weights of the very ``layer`` that is given, which is lent to it in float64 for the call and given
     back as it was, same Parameters, same numbers. It is compared in the same way; a detached gradient is a failure.
+    torch's softplus is the identity beyond its threshold 20, where it is off by 2e-9 and rejected: write it as
+    torch.logaddexp(v, 0 * v).
 
     samples: how many z⁻ are drawn by ``seed``, or a batch of them, which couplings that do not state the shape of a
     sample need. Raises InputError for another kind of layer, or a pair for which nothing independent is known.
@@ -66,6 +68,11 @@ def verify(layer: Any, neural: Neural | None = None, samples: int | Tensor = SAM
         run.chain(certificate, layer, neural)
     elif isinstance(layer, (tuple, list)):
         certificate = run.pair(layer, neural)
+    elif isinstance(layer, (Legendre, Regularizer, Divergence)):
+        raise InputError(
+            f"{type(layer).__name__} alone is no map: verify a pair (φ, g) or a layer; its laws are those of "
+            f"bilevelnet.testing and `bilevelnet check`"
+        )
     elif isinstance(layer, nn.Module):
         certificate = architectures.certificate(layer, neural, samples, run.generator)
     else:

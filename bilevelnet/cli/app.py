@@ -71,15 +71,14 @@ def verify(
     from . import verify as certificates
 
     console = Console(highlight=False)
-    if json_file is not None and json_file.is_dir():
-        raise typer.BadParameter(f"{json_file} is a folder; name a file", param_hint="--json")
+    if json_file is not None:
+        _made(json_file)
     if target is None:
         passed, data = certificates.atlas(console)
     else:
         certificate = _understood(certificates.one, target, samples, seed, console)
         passed, data = certificate.passed, certificate.as_dict()
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     raise typer.Exit(0 if passed else 1)
 
@@ -97,7 +96,7 @@ def atlas(folder: Annotated[Path, typer.Argument(help="Takes atlas.md, and its p
 
 @app.command()
 def check(
-    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="A φ, g, pair (φ, g) or layer, or its class.")],
+    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="A φ, g, D, (φ, g) or layer, or its class.")],
     seed: Seed = 0,
 ) -> None:
     """The laws one by one, with a counterexample where one fails; exit status 1 then."""
@@ -130,6 +129,15 @@ def _write(kind: str, name: str, folder: Path) -> None:
 
     module, test = write(kind, name, folder)
     typer.echo(f"wrote {module}\nwrote {test}\nnext: python -m pytest {test}")
+
+
+def _made(path: Path) -> None:
+    """The file and its folder, before the work of which it takes the result."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as refusal:
+        raise typer.BadParameter(f"{path} cannot be written: {refusal}", param_hint="--json") from refusal
 
 
 def _understood(call: Any, *args: Any) -> Any:

@@ -10,20 +10,20 @@ from torch import nn
 
 from .. import testing
 from ..certificates.certificate import wrapped
-from ..divergences import Bregman
+from ..divergences import Bregman, Divergence
 from ..layer import BilevelLayer
 from ..legendre import Legendre
 from ..regularizers import Regularizer
 from .named import named
 
 NAME = 35  # columns of the name of a law
-KINDS = "a Legendre function, a regularizer, a Bregman divergence, a pair (φ, g) or a BilevelLayer"
+KINDS = "a Legendre function, a regularizer, a divergence, a pair (φ, g) or a BilevelLayer"
 
 
 def check(target: str, seed: int, console: Console) -> bool:
     """Print the report of what is named; whether every law holds."""
     report = laws(named(target, (nn.Module, tuple, list)), target, seed)
-    console.print("\n".join(wrapped(report.subject)))
+    console.print("\n".join(wrapped(" ".join(report.subject.split()))))
     for row in report.rows:
         name = textwrap.wrap(row.compared, NAME)
         figures = f"{row.error:8.1e} ≤ {row.tolerance:7.1e} {row.points:5d} points" if row.points else ""
@@ -40,8 +40,11 @@ def check(target: str, seed: int, console: Console) -> bool:
 
 def laws(subject: object, target: str, seed: int) -> testing.Report:
     """The report of the laws that the kind of the subject has; BadParameter where it has none."""
-    if isinstance(subject, Bregman):
-        subject = subject.phi
+    if isinstance(subject, Divergence):
+        report = testing.check_divergence(subject, seed=seed, raises=False)
+        if isinstance(subject, Bregman):  # of φ first
+            report.rows[:0] = testing.check_legendre(subject.phi, seed=seed, raises=False).rows
+        return report
     if isinstance(subject, Legendre):
         return testing.check_legendre(subject, seed=seed, raises=False)
     if isinstance(subject, Regularizer):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ def named(target: str, wanted: tuple[type, ...]) -> Any:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as missing:
         if missing.name is None or not f"{module}.".startswith(f"{missing.name}."):
-            raise  # something that the module itself imports
+            raise typer.BadParameter(_failure(f"importing {module}", missing)) from missing
         raise typer.BadParameter(f"no module {missing.name!r} from {here}") from missing
+    except Exception as broken:
+        raise typer.BadParameter(_failure(f"importing {module}", broken)) from broken
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = ", ".join(name for name in vars(found) if not name.startswith("_"))
@@ -35,8 +39,19 @@ def named(target: str, wanted: tuple[type, ...]) -> Any:
     if isinstance(found, wanted) or not callable(found):
         return found
     try:
-        return found()
-    except TypeError as needs:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError) as needs:
         raise typer.BadParameter(
             f"{target} asks for arguments ({needs}): name an instance, or a function without arguments that makes one"
         ) from needs
+    try:
+        return found()
+    except Exception as broken:
+        raise typer.BadParameter(_failure(f"calling {target}", broken)) from broken
+
+
+def _failure(doing: str, error: Exception) -> str:
+    """What the user's own code raised, and where."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    where = "" if isinstance(error, SyntaxError) else f" ({frames[-1].filename}:{frames[-1].lineno})"  # it says itself
+    return f"{doing} raises {type(error).__name__}: {error}{where}"

@@ -103,7 +103,7 @@ class EuclideanProx(Move):
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
         m, v = self.psi.coefficients()["linear"], _minus_slopes(v, self.linear)
         if not isinstance(m, Tensor) and m == 1:  # on long rows a division costs a tenth of the prox
-            z = self.term.prox(v)
+            z = self.term.prox(v, 1.0)
             return z, z
         z = self.term.prox(v / m, 1 / m)
         return z, m * z
@@ -131,7 +131,7 @@ class RadialProx(Move):
         self.psi, self.term = psi, _joined(terms)
 
     def __call__(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        u = self.term.prox(v)
+        u = self.term.prox(v, 1.0)
         return self.psi.phi.grad_conjugate(u), u
 
 
@@ -156,7 +156,7 @@ class MonotoneProx(Move):
         return self.select.snap(w, self.psi.inverse(w)), w
 
     def level(self, v: Tensor) -> Tensor:
-        return self.select(self.term.prox(v))
+        return self.select(self.term.prox(v, 1.0))
 
 
 MOVES: tuple[Callable[..., Move], ...] = (EntropicSimplex, PowerSimplex, EuclideanProx, MonotoneProx, RadialProx)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..domains import Interval
+from ..errors import InputError
 from ..numerics.antiderivative import Panels, antiderivative, nearby, panels
 from ..numerics.derivative import derivative
 from .base import Separable
@@ -99,14 +100,32 @@ def frozen(activation: Activation) -> Activation:
 
 def as_double(activation: Activation) -> Activation:
     """The activation for float64 arguments, without a graph."""
-    f = frozen(activation)
-    f = f.double() if isinstance(f, nn.Module) else f
+    f = _double(activation)
 
     def rho(v: Tensor) -> Tensor:
         with torch.no_grad():
             return f(v)
 
     return rho
+
+
+def check_gradient(activation: Activation) -> None:
+    """InputError where the activation does not carry the gradient of its argument, as through numpy or detach."""
+    v = torch.linspace(-1, 1, 3, dtype=torch.float64, requires_grad=True)
+    try:
+        carries, reason = _double(activation)(v).requires_grad, "its result is detached"
+    except RuntimeError as error:
+        carries, reason = False, str(error)
+    if not carries:
+        raise InputError(
+            f"{name_of(activation)} does not carry the gradient of its argument ({reason}): write it in torch "
+            f"operations, which the solvers differentiate"
+        )
+
+
+def _double(activation: Activation) -> Activation:
+    f = frozen(activation)
+    return f.double() if isinstance(f, nn.Module) else f
 
 
 def name_of(activation: Activation) -> str:

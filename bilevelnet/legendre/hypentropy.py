@@ -12,6 +12,8 @@ from .base import Separable
 class Hypentropy(Separable):
     """φ(z) = z asinh(z/β) − √(z² + β²) on ℝ; ∇φ = asinh(z/β), ∇φ* = β sinh u, φ* = β cosh u, σ = 0.
 
+    Beyond the root of the largest number of the dtype torch's asinh has the derivative 0, so that the one of ``value``
+    by autograd is off by 1 there; ``grad`` is not.
     Ghai, Hazan & Singer, Exponentiated gradient meets gradient descent, 2020. Raises InputError unless β > 0.
     """
 

@@ -30,9 +30,10 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
     that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket. A Newton
     step far beyond such a step is not taken: where f is almost flat it would leave for 1e300. A value of ±∞ counts
-    by its sign, NaN as a step too far. An entry is done where |value| ≤ tol or below the rounding of its terms, where
-    Newton no longer moves x, or where the bracket is down to neighbouring floats: there f jumps, and 0 is taken where
-    the bracket holds it. On a GPU the host looks every eighth step.
+    by its sign, NaN as a step too far, and where the search starts as no value at all. An entry is done where
+    |value| ≤ tol or below the rounding of its terms, where Newton no longer moves x, or where the bracket is down to
+    neighbouring floats: there f jumps, and 0 is taken where the bracket holds it. On a GPU the host looks every eighth
+    step.
     """
     eps = torch.finfo(start.dtype).eps
     x, best, size_of_step, reach = start, start, torch.full_like(start, torch.inf), 1 + start.abs()
@@ -43,10 +44,11 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         value, slope, size_of = f(x)
         size = size_of()
         size = torch.where(size.isinf(), 0.0, size)  # of terms that overflow: then a value is no rounding of them
-        value = torch.where(value.isnan(), torch.where(x > best, torch.inf, x.new_full((), -torch.inf)), value)
+        lost = value.isnan() & (x == best)
+        value = torch.where(value.isnan() & ~lost, torch.where(x > best, torch.inf, -torch.inf).to(x.dtype), value)
         best = torch.where(value.isinf(), best, x)
         below = value < 0
-        lo, hi = torch.where(below, torch.maximum(lo, x), lo), torch.where(below, hi, torch.minimum(hi, x))
+        lo, hi = torch.where(below, torch.maximum(lo, x), lo), torch.where(below | lost, hi, torch.minimum(hi, x))
         step = torch.where(slope.isinf(), torch.nan, value / slope)
         newton, moved = x - step, step.abs()
         small = value.isfinite() & ((value.abs() <= tol) | (value.abs() <= 2 * eps * size))

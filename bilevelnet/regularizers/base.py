@@ -63,7 +63,7 @@ class Regularizer(Piece):
         y ∈ ∂g(z) and never larger than the distance. Where z misses a constraint by rounding, by how much is added.
         """
         if self.event_ndim:
-            return self.drop(torch.linalg.vector_norm(z - self.prox(z + y), dim=self.dims, keepdim=True))
+            return self.drop(torch.linalg.vector_norm(z - self.prox(z + y, 1.0), dim=self.dims, keepdim=True))
         left, right = self.derivatives(z)
         gap = torch.maximum(torch.maximum(left - y, y - right), torch.zeros_like(y))
         return torch.where(self.domain.contains(z), gap, torch.inf)

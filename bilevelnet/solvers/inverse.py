@@ -176,7 +176,8 @@ class Inverse:
         return self._looked_at(z, jump, rough)
 
     def _looked_at(self, z: Tensor, jump: Tensor, rough: list[Any]) -> tuple[Tensor, Tensor]:
-        convex = ~(total(_derivatives([self.phi, *self.terms], z)[1]) < 0)
+        first, second = (total(d) for d in _derivatives([self.phi, *self.terms], z))
+        convex = ~(second < 0) & (~first.isnan() | self.at_end(z))
         if rough:
             left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
             noise = torch.finfo(z.dtype).eps ** 0.5 * (1 + left.abs() + right.abs())

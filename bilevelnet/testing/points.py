@@ -86,7 +86,7 @@ class Event:
 
 def event_of(*pieces: Legendre | Regularizer, device: str = "cpu") -> Event:
     """The smallest event that all the pieces take: their values say which."""
-    ndim = max(p.event_ndim for p in pieces)
+    ndim, reason = max(p.event_ndim for p in pieces), ""
     symmetric = any((isinstance(p, Legendre) and p.event_ndim == 2) or _symmetric(p.domain) for p in pieces)
     for shape in _SIZES[ndim]:
         if symmetric and shape[0] != shape[1]:
@@ -96,11 +96,21 @@ def event_of(*pieces: Legendre | Regularizer, device: str = "cpu") -> Event:
             sample = sample + 0.3 * torch.eye(*shape, dtype=torch.float64, device=device)
         try:
             values = [p.value(sample) for p in pieces]
-        except (RuntimeError, IndexError, ValueError):  # a size that does not fit: the next one
+        except Exception as failure:  # a size that does not fit: the next one
+            reason = f"{type(failure).__name__}: {failure}"
             continue
-        if all(v.shape == sample.shape[: sample.ndim - p.event_ndim] for v, p in zip(values, pieces, strict=True)):
+        reason = ""
+        for p, value in zip(pieces, values, strict=True):
+            got, want = _shape(value), tuple(sample.shape[: 1 + ndim - p.event_ndim])
+            if got != want:
+                reason = f"of points of shape {tuple(sample.shape)} the value of {p.label} has shape {got}, not {want}"
+        if not reason:
             return Event(shape, symmetric)
-    raise InputError(f"no event of {ndim} dimensions suits {' and '.join(p.label for p in pieces)}")
+    raise InputError(f"no point of {ndim} dimensions suits {' and '.join(p.label for p in pieces)}: {reason}")
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else f"none, a {type(value).__name__}"
 
 
 def _symmetric(domain: Any) -> bool:
@@ -169,7 +179,7 @@ def members(g: Regularizer, event: Event, draw: Draw) -> Tensor:
         weights = torch.cat([spread * draw.normal(8, *event.shape, salt=6) for spread in (1.0, 10.0, 300.0)])
         return domain.radius * weights.softmax(domain.dim)
     x = event.project(torch.cat([s * draw.normal(8, *event.shape, salt=7) for s in (0.3, 1.0, 4.0)]))
-    return g.prox(x).detach()
+    return g.prox(x, 1.0).detach()
 
 
 def _assorted(values: Tensor, count: int, event: Event, draw: Draw) -> Tensor:

@@ -114,9 +114,7 @@ def _enclosed(g: Regularizer, event: Event, draw: Draw) -> Finding:
         below, above = g.derivatives(low)[0], g.derivatives(high)[1]
         below = torch.where(g.domain.contains(low), below, -torch.inf)
         above = torch.where(g.domain.contains(high), above, torch.inf)
-        # The terms of a sum may cancel in g', so their sizes count.
-        size = sum(t.derivatives(z)[k].abs().nan_to_num(0.0, 0.0, 0.0) for t in g.terms() for k in (0, 1))
-        noise = 8 * EPS * (v.abs() / step + size) + 4 * _scatter(g, z)
+        noise = 8 * EPS * (v.abs() / step + _sizes(g, z)) + 4 * _scatter(g, z)
         wrong = (below > (v - low) / step + noise) | (above < (v - high) / step - noise)
         errors.append(wrong.double())
         vs.append(v)
@@ -128,6 +126,13 @@ def _steepness(g: Regularizer, z: Tensor, step: float) -> Tensor:
     h = 1e-6 * (1 + z.abs())
     left, right = g.derivatives(z - h)[1], g.derivatives(z + h)[0]
     return (step * (right - left) / (2 * h)).nan_to_num(0.0, 0.0, 0.0).clamp(min=0)
+
+
+def _sizes(g: Regularizer, z: Tensor) -> Tensor:
+    # Of what meets in g'(z): the derivatives of the terms, at z and a step away, where they do not cancel as at z.
+    h = 0.1 * (1 + z.abs())
+    near = [t.derivatives(x) for t in g.terms() for x in (z - h, z, z + h)]
+    return sum(d.abs().nan_to_num(0.0, 0.0, 0.0) for pair in near for d in pair) + torch.zeros_like(z)
 
 
 def _scatter(g: Regularizer, z: Tensor) -> Tensor:
@@ -150,7 +155,7 @@ def _conjugate(g: Regularizer, event: Event, draw: Draw) -> Finding:
     # Equality g(z) + g*(y) = ⟨z, y⟩ at z = prox(v), y = v − z = prox_{g*}(v). A rounded y may leave dom g* by an ulp,
     # so the better of y and y drawn in by 1e-9 counts.
     v = _arguments(g, event, draw)
-    z = _stated(lambda: g.prox(v))
+    z = _stated(lambda: g.prox(v, 1.0))
     gaps = []
     for y in (v - z, (v - z) * (1 - 1e-9)):
         gaps.append((g.value(z) + _stated(partial(g.conjugate, y)) - event.inner(z, y)).abs())
@@ -187,7 +192,7 @@ def _scaled(g: Regularizer, event: Event, draw: Draw) -> Finding:
     scaled, z, v = 2.5 * g, members(g, event, draw), _arguments(g, event, draw)
     gaps = [((scaled.value(z) - 2.5 * g.value(z)).abs() / (1 + g.value(z).abs()), z)]
     try:
-        gaps.append((event.norm(scaled.prox(v, 0.4) - g.prox(v)) / (1 + event.norm(v)), v))
+        gaps.append((event.norm(scaled.prox(v, 0.4) - g.prox(v, 1.0)) / (1 + event.norm(v)), v))
     except InputError:
         gaps = gaps[:1]  # no prox: the value alone
     error, at = (torch.cat(parts) for parts in zip(*gaps, strict=True))
@@ -199,10 +204,10 @@ def _prox_derivative(g: Regularizer, event: Event, draw: Draw) -> Finding:
     v = _arguments(g, event, draw)
     d = event.project(draw.normal(*v.shape, salt=4)) if event.ndim else torch.ones_like(v)
     d = d / event.expand(event.norm(d))
-    _stated(lambda: g.prox(v))
+    _stated(lambda: g.prox(v, 1.0))
 
     def prox(x: Tensor) -> Tensor:
-        return event.inner(d, g.prox(x))
+        return event.inner(d, g.prox(x, 1.0))
 
     got = event.inner(slope(prox, v), d)
     below, above = difference(prox, v, torch.full_like(got, 1e-6), d, event)
@@ -215,12 +220,13 @@ def _prox_derivative(g: Regularizer, event: Event, draw: Draw) -> Finding:
 
 def _dtypes(g: Regularizer, event: Event, draw: Draw) -> Finding:
     v = torch.cat([s * _arguments(g, event, draw) for s in (1.0, 14.0, 200.0)])
-    want = _stated(lambda: g.prox(v))
-    got = g.prox(v.float())
+    want = _stated(lambda: g.prox(v, 1.0))
+    got = g.prox(v.float(), 1.0)
     if got.dtype is not torch.float32:
         raise AssertionError(f"prox turns float32 into {got.dtype}")
     single = torch.finfo(torch.float32)  # what underflows there has no relative precision
-    tolerance = 50 * single.eps * (event.norm(v) + event.norm(want)) + single.tiny
+    size = event.norm(v) + event.norm(want) + (0.0 if event.ndim else _sizes(g, want))
+    tolerance = 50 * single.eps * size + single.tiny
     return Finding(event.norm(got.double() - want), tolerance, {"v": v})
 
 
@@ -267,6 +273,6 @@ LAWS = (
     Law("prox is firmly nonexpansive", "50 eps of the terms; the inequality itself is exact", _firm),
     Law("c·g scales value and prox", "50 eps", _scaled),
     Law("autograd of prox is its slope", "1e-6: one-sided differences with step 1e-6", _prox_derivative),
-    Law("float32 agrees with float64", "50 eps of float32 of v and z: prox is nonexpansive", _dtypes),
+    Law("float32 agrees with float64", "50 eps of float32 of v, z and g': prox is nonexpansive", _dtypes),
     Law("the cvxpy expression is g", "1e-9: the value in numpy; constraints hold on dom g", _expression),
 )
