@@ -180,7 +180,7 @@ def test_a_network_is_convex_and_nothing_else() -> None:
     chord = t[:, 0] * network(x) + (1 - t[:, 0]) * network(y)
     assert bool((network(t * x + (1 - t) * y) <= chord + 1e-14).all())
     assert network(torch.zeros(2, 0, 3)).shape == (2, 0)
-    for width, hidden in ((0, (2,)), (1, ()), (1, (0,)), (1, (2.0,))):
+    for width, hidden in ((0, (2,)), (1, ()), (1, (0,)), (1, (2.0,)), (1, 3)):
         with pytest.raises(bln.InputError, match="hidden widths"):
             InputConvexNetwork(width, hidden)  # type: ignore[arg-type]
 

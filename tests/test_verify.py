@@ -119,6 +119,8 @@ def test_no_minimiser_anywhere_is_said() -> None:
         (nn.Linear(3, 3), {}, "holds no LayerNorm"),
         ("layer", {}, "a pair"),
         ((bln.legendre.Tanh(),), {}, "a pair is"),
+        (bln.legendre.Tanh(), {}, "alone is no map"),
+        ((bln.legendre.Energy(), bln.regularizers.InputConvexVector(3, (2,))), {}, "nothing independent"),
         (bilinear(bln.legendre.Tanh()), {"samples": 1}, "at least 2"),
         (bilinear(bln.legendre.Tanh()), {"samples": torch.zeros(0, 3)}, "batch"),
         (bilinear(bln.legendre.Tanh()), {"neural": 3}, "neural"),

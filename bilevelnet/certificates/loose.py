@@ -19,12 +19,14 @@ LOOSE = 1e-4
 
 def conic(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Iterator[Row]:
     """z against cvxpy's solution at a few v, and the laws; InputError where cvxpy cannot state the problem."""
-    if bind(phi, g, "auto")[0].name == "conic":
-        raise InputError(
-            f"{phi.label} + {g.label} is solved by the conic solver, and nothing independent is known beside it"
-        )
-    few = slice(0, 6)
-    witness = bregman_prox(phi, g, v[few], solver="conic", on_failure="nan")
+    solver, few = bind(phi, g, "auto")[0].name, slice(0, 6)
+    unknown = f"{phi.label} + {g.label} is solved by the {solver} solver, and nothing independent is known beside it"
+    if solver == "conic":
+        raise InputError(unknown)
+    try:
+        witness = bregman_prox(phi, g, v[few], solver="conic", on_failure="nan")
+    except InputError as refusal:
+        raise InputError(f"{unknown}: {refusal}. Its residual is that of layer.solve(z_prev)") from refusal
     good = witness.isfinite().flatten(1).all(1)
     error = (witness - z[few]).abs().flatten(1).amax(1)[good]
     size = 1 + z[few].abs().flatten(1).amax(1)[good]

@@ -23,7 +23,7 @@ class InputConvexNetwork(nn.Module):
 
     def __init__(self, width: int, hidden: Sequence[int]):
         super().__init__()
-        if width < 1 or not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
+        if width < 1 or isinstance(hidden, int) or not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
             raise InputError(
                 f"an input-convex network has a width and hidden widths of at least 1, not {width}, {hidden}"
             )
