@@ -54,7 +54,9 @@ def train(
     task: Annotated[str, typer.Argument(help="spirals or digits.")] = "spirals",
     version: Annotated[str, typer.Option(help="bregman, euclidean or standard.")] = "bregman",
     init: Annotated[str, typer.Option(help="random, zero or identity.")] = "random",
-    layers: Annotated[int, typer.Option(min=1, help="Layers of 2 neurons, of the spirals.")] = 3,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers of 2 neurons, of the spirals: 3 unless given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the data, the start and the mini-batches.")] = 0,
     epochs: Annotated[int, typer.Option(help="Epochs.")] = 200,
     batch: Annotated[int, typer.Option(help="Points of a mini-batch, over all processes.")] = 16,
@@ -81,7 +83,9 @@ def train(
         settings = Settings(
             epochs, batch, lr, optimizer, momentum, weight_decay, schedule, steps, holdout=holdout, patience=patience
         )
-        depth = {"layers": layers} if task == "spirals" else {}
+        if layers and task != "spirals":
+            raise typer.BadParameter(f"it is of the spirals, not of {task}", param_hint="--layers")
+        depth = {"layers": layers or 3} if task == "spirals" else {}
         _exit_if_interrupted(
             single.run(task, settings, seed, out, resume, console, version=version, init=init, **depth)
         )

@@ -68,6 +68,8 @@ CONSTRUCTION = {
     "unknown solver": (lambda: layer(solver="newtons"), "unknown solver 'newtons'; known: auto, closed_form"),
     "unknown policy": (lambda: layer(on_failure="shrug"), "known: raise, warn, nan, ignore"),
     "one width": (lambda: bln.models.BregmanMLP([3], FERMI), "at least two"),
+    "a width of 0": (lambda: bln.models.BregmanMLP([3, 0], FERMI), "whole numbers, at least 1"),
+    "a width that is no number": (lambda: bln.models.BregmanMLP([3, 2.5], FERMI), "whole numbers, at least 1"),
     "unknown version": (
         lambda: bln.models.BregmanMLP([3, 3], FERMI, version="plain"),
         "known: bregman, euclidean, standard",

@@ -119,6 +119,7 @@ def test_schedules_reach_the_optimizer() -> None:
         ({"schedule": "linear"}, "known: constant, cosine, steps"),
         ({"epochs": 0}, "epochs is at least 1, not 0"),
         ({"lr": -1.0}, "lr is above 0"),
+        ({"lr": float("inf")}, "lr is above 0 and finite, not inf"),
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum is of sgd"),
         ({"milestones": (3,)}, "milestones is of the schedule"),
         ({"holdout": 1.0}, "holdout"),

@@ -51,6 +51,8 @@ class BregmanMLP(Chain):
     ):
         if len(widths) < 2:
             raise InputError(f"widths are d_0, d_1, …: at least two, not {list(widths)}")
+        if not all(isinstance(d, int) and d >= 1 for d in widths):
+            raise InputError(f"widths are whole numbers, at least 1, not {list(widths)}")
         for what, value, known in (("version", version, VERSIONS), ("init", init, INITS)):
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}; known: {', '.join(known)}")

@@ -28,10 +28,10 @@ class Linears(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         count, d_out, d_in = self.weight.shape
-        points = z.reshape(count, -1, d_in)
+        points = z if z.ndim == 3 else z.reshape(count, -1, d_in)
         weight, bias = self.weight.mT, self.bias
         a = points @ weight if bias is None else torch.baddbmm(bias[:, None], points, weight)
-        return a.reshape(*z.shape[:-1], d_out)
+        return a if z.ndim == 3 else a.reshape(*z.shape[:-1], d_out)
 
 
 def total_loss(prediction: Tensor, label: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from .. import figures
 from ..training import Settings
 from ..training.parallel import world
 from .job import Job
-from .plan import STARTS, run_all, tell
+from .plan import STARTS, VERSIONS, run_all, tell
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         return [
-            Job("depth", version, init, depth, settings, tuple(range(self.seeds)), self.points)
+            Job("depth", version, STARTS, depth, settings, tuple(range(self.seeds)), self.points)
             for settings in self.settings
             for depth in self.depths
-            for version, init in STARTS
+            for version in VERSIONS
         ]
 
 

@@ -1,4 +1,4 @@
-"""One training of a version, initialisation and depth, over all seeds at once, and what is measured of it."""
+"""One training of a version and depth, over all starts and seeds at once, and what is measured of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .runs import Run, failed
 
 
 class Done(NamedTuple):
-    """The record, and the first seed's network and data to draw."""
+    """The record of a start, and its first seed's network and data to draw."""
 
     run: Run
     network: bln.models.BilevelNetwork
@@ -29,11 +29,14 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """``points``: training and test points. ``probe``: whether to measure the separation after every layer."""
+    """``inits``: the starts, which are trained as one stack: a step of 20 small networks takes the time of one of 10.
+
+    ``points``: training and test points. ``probe``: whether to measure the separation after every layer.
+    """
 
     experiment: str
     version: str
-    init: str
+    inits: tuple[str, ...]
     depth: int
     settings: Settings
     seeds: tuple[int, ...]
@@ -42,41 +45,62 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.depth} layers, {self.version}, {self.init}, {self.settings.optimizer}"
+        return f"{self.depth} layers, {self.version}, {self.settings.optimizer}"
 
-    def run(self, out: Path, resume: bool) -> Done:
-        """Train from ``out``/checkpoints where ``resume``, measure, and add a line to ``out``/EXPERIMENT.jsonl."""
-        networks = [spirals.network(self.version, seed, self.depth, self.init) for seed in self.seeds]
-        data = [spirals.spirals(seed, *self.points) for seed in self.seeds]
+    def run(self, out: Path, resume: bool) -> list[Done]:
+        """Train, from ``out``/checkpoints where ``resume``, and measure: a line a start in ``out``/EXPERIMENT.jsonl."""
+        starts = [(init, seed) for init in self.inits for seed in self.seeds]
+        networks = [spirals.network(self.version, seed, self.depth, init) for init, seed in starts]
+        data = [spirals.spirals(seed, *self.points) for seed in self.seeds] * len(self.inits)
         path = out / "checkpoints" / self.experiment / f"{self.name.replace(', ', '-').replace(' ', '-')}.pt"
-        stacked = stack.stack(networks)
-        about: dict[str, Any] = {
-            "depth": self.depth,
-            "version": self.version,
-            "init": self.init,
-            "seeds": list(self.seeds),
-        }
-        about |= {"experiment": self.experiment, "optimizer": self.settings.optimizer, "settings": str(self.settings)}
+        stacked, points = stack.stack(networks), stack.stack_data(data)
+        seeds = [seed for _, seed in starts]
+        found: dict[str, Any]
         try:
-            trained = train(stacked, stack.stack_data(data), self.settings, self.seeds, self.name, path, resume)
+            trained = train(stacked, points, self.settings, seeds, self.name, path, resume)
         except NonFiniteLoss as failure:
-            run = Run(**about, accuracies=failed(len(self.seeds)), status=str(failure))
+            found, status, losses = {"accuracies": failed(len(starts))}, str(failure), []
         else:
             stack.unstack(stacked, networks)
-            losses = [epoch.loss / len(self.seeds) for epoch in trained.history]
-            run = Run(
-                **about,
-                accuracies=trained.accuracy,
-                impact=_impact(stacked, stack.stack_data(data)),
-                losses=losses,
-                status=trained.status,
-                **self._separation(networks, data),
-            )
+            found = {"accuracies": trained.accuracy, "impact": _impact(stacked, points)}
+            found |= self._separation(networks, data)
+            status, losses = trained.status, [epoch.loss / len(starts) for epoch in trained.history]
+        return [
+            self._done(out, init, networks[part.start], data[part.start], found, part, losses=losses, status=status)
+            for init, part in zip(self.inits, self._parts(), strict=True)
+        ]
+
+    def _parts(self) -> list[slice]:
+        """Where the networks of each start are in the stack."""
+        n = len(self.seeds)
+        return [slice(k * n, (k + 1) * n) for k in range(len(self.inits))]
+
+    def _done(
+        self,
+        out: Path,
+        init: str,
+        network: bln.models.BilevelNetwork,
+        data: Data,
+        found: dict[str, Any],
+        part: slice,
+        **common: Any,
+    ) -> Done:
+        """Of one start, after its line in the record."""
+        run = Run(
+            experiment=self.experiment,
+            version=self.version,
+            init=init,
+            depth=self.depth,
+            optimizer=self.settings.optimizer,
+            settings=str(self.settings),
+            seeds=list(self.seeds),
+            **{name: values[part] for name, values in found.items()},
+            **common,
+        )
         if world()[0] == 0:
-            metrics.record(
-                out / f"{self.experiment}.jsonl", what="run", all_settings=asdict(self.settings), **asdict(run)
-            )
-        return Done(run, networks[0], data[0])
+            log = out / f"{self.experiment}.jsonl"
+            metrics.record(log, what="run", all_settings=asdict(self.settings), **asdict(run))
+        return Done(run, network, data)
 
     def _separation(self, networks: list[bln.models.BilevelNetwork], data: list[Data]) -> dict[str, Any]:
         if not self.probe:

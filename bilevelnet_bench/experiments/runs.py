@@ -18,7 +18,7 @@ class Run:
 
     ``accuracies``: on the test set, NaN where the training failed. ``impact``: the mean over test points of
     ‖z_l − z_{l−1}‖ for l = 1, 2, …. ``probes``, ``fishers``: the separation of the input and after every layer.
-    ``losses``: the mean over seeds of the training loss, by epoch.
+    ``losses``: the mean of the training loss over the seeds and the starts trained together, by epoch.
     """
 
     experiment: str

@@ -13,7 +13,7 @@ from ..separation import by_layer
 from ..training import Settings
 from ..training.parallel import world
 from .job import Job
-from .plan import STARTS, run_all, tell
+from .plan import STARTS, VERSIONS, run_all, tell
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         return [
-            Job("spirals", version, init, self.depth, settings, tuple(range(self.seeds)), self.points, probe=True)
+            Job("spirals", version, inits, self.depth, settings, tuple(range(self.seeds)), self.points, probe=True)
             for settings in self.settings
-            for version, init in (*STARTS, ("standard", "zero"))  # zero is the identity start of the other two
+            for version in VERSIONS
+            for inits in [(*STARTS, "zero") if version == "standard" else STARTS]  # zero is the others' identity start
         ]
 
 

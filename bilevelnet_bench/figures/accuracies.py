@@ -10,7 +10,10 @@ from ..experiments.runs import Run, unique
 from ..statistics import interval
 from .style import COLOURS, LINES, MARKERS, figure
 
-LIMITS = (0.38, 1.02)  # chance is 1/2
+
+def _limits(runs: Sequence[Run]) -> tuple[float, float]:
+    """Down to 0.38, chance being 1/2, or to the lowest accuracy."""
+    return min([0.38, *(a - 0.02 for r in runs for a in r.accuracies if a == a)]), 1.02
 
 
 def by_start(path: Path, runs: Sequence[Run]) -> Path:
@@ -27,7 +30,7 @@ def by_start(path: Path, runs: Sequence[Run]) -> Path:
                 axis.errorbar(x, mean, half, color="black", capsize=4, linewidth=1.3, marker="_", markersize=12)
             axis.set_xticks(range(len(shown)), [f"{r.version}\n{r.init}" for r in shown], fontsize=7.5)
             axis.set(title=f"{setting}, {len(shown[0].seeds)} seeds")
-        axes[0][0].set(ylabel="test accuracy", ylim=LIMITS)
+        axes[0][0].set(ylabel="test accuracy", ylim=_limits(runs))
     return path
 
 
@@ -35,7 +38,7 @@ def by_depth(path: Path, runs: Sequence[Run]) -> Path:
     """A row an optimizer, a column an initialisation: accuracy against depth, a line a version through its means."""
     rows, columns = unique(r.optimizer for r in runs), unique(r.init for r in runs)
     versions, depths = unique(r.version for r in runs), sorted(unique(r.depth for r in runs))
-    with figure(path, len(rows), len(columns), 2.9 * len(rows), sharex=True, sharey=True) as (_, axes):
+    with figure(path, len(rows), len(columns), 2.9 * len(rows), sharex=True, sharey=True) as (sheet, axes):
         for row, optimizer in zip(axes, rows, strict=True):
             for axis, init in zip(row, columns, strict=True):
                 for c, version in enumerate(versions):
@@ -43,13 +46,14 @@ def by_depth(path: Path, runs: Sequence[Run]) -> Path:
                     shown = [r for r in runs if (r.optimizer, r.init, r.version) == key]
                     if shown:
                         _line(axis, c, version, sorted(shown, key=lambda r: r.depth))
-                axis.set(xscale="log", ylim=LIMITS, title=f"{init} start, {optimizer}")
+                axis.set(xscale="log", ylim=_limits(runs), title=f"{init} start, {optimizer}")
                 axis.set_xticks(depths, depths)
                 axis.minorticks_off()
             row[0].set_ylabel("test accuracy")
         for axis in axes[-1]:
             axis.set_xlabel("layers")
-        axes[0][0].legend(loc="lower left")
+        lines = axes[0][0].get_legend_handles_labels()
+        sheet.legend(*lines, loc="outside lower center", ncols=len(versions))
     return path
 
 

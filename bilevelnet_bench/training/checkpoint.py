@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,17 @@ def load(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as failure:
         reason = str(failure).splitlines()[0]
         raise InputError(f"{path} is no checkpoint of this loop ({reason}): delete it, or do not resume") from failure
-    other = [name for name in expected if found[name] != expected[name]]
+    other = list(_differences(found, expected))
     if other:
-        shown = "; ".join(f"{name} {found[name]}, now {expected[name]}" for name in other)
+        shown = "; ".join(f"{name} {a}, now {b}" for name, a, b in other)
         raise InputError(f"{path} is of another training ({shown}): resume with the same, or start without resume")
     return state
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name, b in expected.items():
+        a = found.get(name, "unknown")
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{name} ")
+        elif a != b:
+            yield f"{prefix}{name}", a, b

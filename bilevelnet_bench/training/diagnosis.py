@@ -14,9 +14,10 @@ class NonFiniteLoss(RuntimeError):
     """A loss or a gradient is NaN or infinite. ``epoch`` and ``step`` count from 1; ``place`` is where it began."""
 
     def __init__(self, what: str, epoch: int, step: int, place: str):
+        kept = f"; a checkpoint is that of epoch {epoch - 1}" if epoch > 1 else ""
         super().__init__(
             f"{what} is not finite in epoch {epoch}, step {step}; it began in {place}. "
-            f"Lower lr, or look at what enters there; a checkpoint is that of epoch {epoch - 1}"
+            f"Lower lr, or look at what enters there{kept}"
         )
         self.epoch, self.step, self.place = epoch, step, place
 

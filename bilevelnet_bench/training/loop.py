@@ -126,7 +126,8 @@ class _Run:
         trained, settings = self.trained, self.settings
         done = len(trained.history)
         quiet = parallel.world()[0] > 0
-        form = {"desc": label, "unit": "epoch", "ncols": 80, "leave": False, "disable": quiet}
+        layout = "{desc} |{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+        form = {"desc": label, "bar_format": layout, "leave": False, "disable": quiet}
         with tqdm(range(done, settings.epochs), initial=done, total=settings.epochs, **form) as bar:
             for epoch in bar:
                 if settings.patience is not None and epoch - trained.best_epoch >= settings.patience:

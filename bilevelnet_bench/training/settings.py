@@ -47,13 +47,13 @@ class Settings:
         for what, good, wanted in (
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch", self.batch >= 1, "at least 1"),
-            ("lr", self.lr > 0, "above 0"),
+            ("lr", 0 < self.lr < math.inf, "above 0 and finite"),
             (
                 "momentum",
                 self.momentum == 0 or (0 < self.momentum < 1 and self.optimizer == "sgd"),
                 "of sgd, in [0, 1)",
             ),
-            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0 and finite"),
             ("milestones", not self.milestones or self.schedule == "steps", 'of the schedule "steps"'),
             ("holdout", 0 <= self.holdout < 1, "in [0, 1)"),
             ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
