@@ -49,7 +49,7 @@ class Reading(NamedTuple):
     shapes: list[tuple[int, Any]]  # (where a variable begins in x, the variable)
 
 
-class _Lift:
+class Lift:
     """Atoms replaced by variables."""
 
     def __init__(self) -> None:
@@ -97,7 +97,6 @@ def kind(e: Any) -> str:
 
 def read(problem: Any, parameters: Parameters) -> Reading:
     """The Reading of a DPP problem; InputError says what is not read."""
-    import cvxpy as cp
     from cvxpy.utilities import scopes
 
     variables = problem.variables()
@@ -105,33 +104,45 @@ def read(problem: Any, parameters: Parameters) -> Reading:
         if v._has_dim_reducing_attr:
             raise InputError(f"variable {v.name()} is a symmetric, diagonal or sparse matrix")
     with scopes.dpp_scope():
-        lift = _Lift()
-        goal = problem.objective.args[0]
-        goal = lift(-goal if isinstance(problem.objective, cp.Maximize) else goal)
-        lines, counts = [goal], [len(lift.atoms)]
-        for c in problem.constraints:
-            if not isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
-                raise InputError(f"{c} is a {type(c).__name__} constraint")
-            lines.append(lift(c.args[0] - c.args[1]))
-            counts.append(len(lift.atoms))
-        for line in lines:
-            if not line.is_affine():
-                raise InputError(f"{line} is not affine with coefficients affine in the parameters")
-    table = _Table(variables, lift.atoms, [*lines, *(a for e, _ in lift.atoms for a in e.args)], parameters)
-    owners = np.repeat(np.arange(len(counts)), np.diff([0, *counts]))
-    read_lines = [
-        Line(table.rows(k), [table.term(int(i), k) for i in np.flatnonzero(owners == k)]) for k in range(len(lines))
-    ]
-    constraints = [
-        (line, isinstance(c, cp.constraints.Equality), c)
-        for line, c in zip(read_lines[1:], problem.constraints, strict=True)
-    ]
-    lower, upper = _bounds(variables)
+        lift = Lift()
+        lines, owners = lifted(problem.objective, problem.constraints, lift)
+    table = Table(variables, lift.atoms, [*lines, *(a for e, _ in lift.atoms for a in e.args)], parameters)
     shapes = [(table.starts[v.id], v) for v in variables]
-    return Reading(table.n, read_lines[0], constraints, Quantity(lower), Quantity(upper), shapes)
+    return reading(table, owners, problem.constraints, shapes)
 
 
-class _Table:
+def lifted(objective: Any, constraints: list[Any], lift: Lift) -> tuple[list[Any], np.ndarray]:
+    """What is minimised, and what each constraint says is ≤ 0 or = 0, lifted; and of each atom, in which of these."""
+    import cvxpy as cp
+
+    goal = objective.args[0]
+    lines = [lift(-goal if isinstance(objective, cp.Maximize) else goal)]
+    counts = [0, len(lift.atoms)]
+    for c in constraints:
+        if not isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
+            raise InputError(f"{c} is a {type(c).__name__} constraint")
+        lines.append(lift(c.args[0] - c.args[1]))
+        counts.append(len(lift.atoms))
+    for line in lines:
+        if not line.is_affine():
+            raise InputError(f"{line} is not affine with coefficients affine in the parameters")
+    return lines, np.repeat(np.arange(len(lines)), np.diff(counts))
+
+
+def reading(table: Table, owners: np.ndarray, constraints: list[Any], shapes: list[tuple[int, Any]]) -> Reading:
+    """The Reading of a table whose first expressions are the lines; ``owners`` names the line of each atom."""
+    import cvxpy as cp
+
+    lines = [
+        Line(table.rows(k), [table.term(int(i), k) for i in np.flatnonzero(owners == k)])
+        for k in range(1 + len(constraints))
+    ]
+    told = [(line, isinstance(c, cp.constraints.Equality), c) for line, c in zip(lines[1:], constraints, strict=True)]
+    lower, upper = _bounds([v for _, v in shapes])
+    return Reading(table.n, lines[0], told, Quantity(lower), Quantity(upper), shapes)
+
+
+class Table:
     """All the affine expressions at once, as cvxpy evaluates them."""
 
     def __init__(self, variables: list[Any], atoms: list[tuple[Any, Any]], expressions: list[Any], parameters: Any):
