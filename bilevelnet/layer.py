@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,6 +52,29 @@ class BilevelLayer(nn.Module):
                 )
         self.coupling, self.divergence, self.regularizer = coupling, divergence, regularizer
         self._bind(solver, on_failure)
+
+    @classmethod
+    def from_cvxpy(
+        cls,
+        problem: Any,
+        variable: Any,
+        previous: Any,
+        learned: Sequence[Any] = (),
+        solver: str | Solver = "auto",
+        on_failure: str = "raise",
+    ) -> BilevelLayer:
+        """The layer z⁺ = ``variable`` of a convex cvxpy problem in which the parameter ``previous`` is z⁻.
+
+        f is what is bilinear in z and z⁻ or linear in z, as z @ (W @ z_prev + b); D the squares and relative entropies
+        of z and z⁻ (where there is none, D = φ is what is strictly convex in z); g the rest. ``learned``: the other
+        parameters of the problem, each a torch Parameter of the layer that starts at its value (without one, W and b
+        start as in torch.nn.Linear). The layer is in float64, as the problem's numbers are.
+
+        Raises InputError where the problem is not of this form.
+        """
+        from .interop.cvxpy_bilevel import read_layer
+
+        return read_layer(problem, variable, previous, learned, solver, on_failure)
 
     def _bind(self, solver: str | Solver, on_failure: str) -> None:
         coupling, divergence, regularizer = self.coupling, self.divergence, self.regularizer

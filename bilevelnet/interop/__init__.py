@@ -16,6 +16,7 @@ __all__ = [
     "from_optimality",
     "qp",
     "solve_qp",
+    "to_cvxpy",
 ]
 __getattr__ = later(
     __name__,
@@ -28,5 +29,6 @@ __getattr__ = later(
         "from_optimality": ".fixed_point",
         "qp": ".quadratic",  # in a module of another name: loaded, it would take the function's place
         "solve_qp": ".quadratic",
+        "to_cvxpy": ".cvxpy_write",
     },
 )

@@ -89,15 +89,14 @@ def _huber(parts: Parts, term: Term) -> None:
 
 @_rule("entr")
 def _entr(parts: Parts, term: Term) -> None:
-    e, weight = entries(term.arguments[0], "entr"), -term.weight
-    if (e.scale == -1).all() and e.offset.is_number(1.0):
-        parts.add_entropy("mirror", e, weight)  # (1 − x) log(1 − x)
-    else:
-        _x_log_x(parts, e, weight, "entr")
+    _x_log_x(parts, entries(term.arguments[0], "entr"), -term.weight, "entr")
 
 
 def _x_log_x(parts: Parts, e: Entries, weight: Quantity, what: str) -> None:
-    """s x log(s x) = s x log x + s x log s."""
+    """(1 − x) log(1 − x), or s x log(s x) = s x log x + s x log s."""
+    if (e.scale == -1).all() and e.offset.is_number(1.0):
+        parts.add_entropy("mirror", e, weight)
+        return
     _positive(e, what)
     weight = weight * Quantity(e.scale)
     parts.add_entropy("x log x", e, weight)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,12 +101,28 @@ def _smallest(expression: Any, good: Any) -> Any:
     return expression if wrong is None else _smallest(wrong, good)
 
 
+@contextlib.contextmanager
+def _given(parameters: Sequence[Any], values: Sequence[np.ndarray], problem: Any) -> Iterator[None]:
+    """The parameters at these values; afterwards all values are as the user left them."""
+    before = [(leaf, leaf.value) for leaf in (*problem.parameters(), *problem.variables())]
+    try:
+        for p, value in zip(parameters, values, strict=True):
+            p.value = value
+        yield
+    finally:
+        for leaf, value in before:
+            leaf.save_value(value)
+
+
 def conflict(problem: Any, values: Sequence[np.ndarray]) -> str:
     """Constraints that cannot hold together at these parameters: those that give way where least is missing in all."""
+    with _given(problem.parameters(), values, problem):
+        return _conflict(problem)
+
+
+def _conflict(problem: Any) -> str:
     import cvxpy as cp
 
-    for p, value in zip(problem.parameters(), values, strict=True):
-        p.value = value
     slack, held, relaxed = [], [], []
     for c in problem.constraints:
         if isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
@@ -131,15 +149,15 @@ def solved(model: Model, values: Sequence[np.ndarray]) -> list[np.ndarray] | Non
     """The variables by cvxpy's own solution at these parameters, or None where it finds none."""
     import cvxpy as cp
 
-    for p, value in zip(model.parameters, values, strict=True):
-        p.value = value
-    try:
-        model.problem.solve(solver=cp.CLARABEL, **TIGHT)
-    except cp.error.SolverError:
-        return None
-    if model.problem.status not in ("optimal", "optimal_inaccurate"):
-        return None
-    return [np.asarray(v.value) for v in model.variables]
+    with _given(model.parameters, values, model.problem), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a solution that is inaccurate, or a problem that is not DPP
+        try:
+            model.problem.solve(solver=cp.CLARABEL, **TIGHT)
+        except cp.error.SolverError:
+            return None
+        if model.problem.status not in ("optimal", "optimal_inaccurate"):
+            return None
+        return [np.asarray(v.value) for v in model.variables]
 
 
 def _semidefinite(problem: Any) -> bool:

@@ -22,7 +22,7 @@ def differs(model: Model, route: Any) -> str:
     """How the route and cvxpy differ, or nothing."""
     parameters, generator, agreed = Parameters(model.parameters), np.random.default_rng(0), 0
     for k in range(DRAWS):
-        drawn = [_draw(p, generator, 1.0 if k % 2 else 0.3) for p in model.parameters]
+        drawn = [draw(p, generator, 1.0 if k % 2 else 0.3) for p in model.parameters]
         values, _ = parameters.read([torch.from_numpy(x) for x in drawn])
         with torch.no_grad():
             ours, status, _ = route.solve(values, False)
@@ -42,7 +42,7 @@ def differs(model: Model, route: Any) -> str:
     return ""
 
 
-def _draw(p: Any, generator: np.random.Generator, scale: float) -> np.ndarray:
+def draw(p: Any, generator: np.random.Generator, scale: float) -> np.ndarray:
     x = scale * generator.standard_normal(p.shape)
     if any(p.attributes.get(a) for a in ("nonneg", "pos")):
         return np.asarray(np.abs(x) + 0.1)

@@ -64,7 +64,7 @@ class Parameters:
             shapes = ", ".join(f"{n} {tuple(b)}" for n, b in zip(self.names, batches, strict=True))
             raise InputError(f"the batch dimensions do not broadcast: {shapes}") from error
         wide = [at_least_float32(t) for t in tensors]
-        flat = [_columns(t, len(b)) for t, b in zip(wide, batches, strict=True)]
+        flat = [columns(t, len(b)) for t, b in zip(wide, batches, strict=True)]
         return Values(flat, batch, wide[0]), tensors[0].dtype
 
     def faults(self, values: Values) -> list[tuple[str, Tensor]]:
@@ -101,7 +101,7 @@ def _asymmetric(p: Any, x: Tensor) -> Tensor:
     return bad
 
 
-def _columns(t: Tensor, batch_ndim: int) -> Tensor:
+def columns(t: Tensor, batch_ndim: int) -> Tensor:
     """The entries of (…, *shape) column by column."""
     event = range(t.ndim - 1, batch_ndim - 1, -1)
     if t.ndim - batch_ndim > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -89,20 +90,16 @@ class ConicMap(Map):
         from cvxpylayers.torch import CvxpyLayer
 
         z, v = cp.Variable(n), cp.Parameter(n)
-        memo: dict[int, Any] = {}
-        originals = {id(m): m for p in (self.phi, self.g) for m in p.modules()}
-        phi, g = copy.deepcopy(self.phi, memo), copy.deepcopy(self.g, memo)
-        # A weight that is a tensor becomes a cvxpy parameter, so that its gradient comes back.
         weights, parameters = [], []
-        for address, module in originals.items():
-            twin = memo[address]
-            for name in _tensor_weights(module):
-                value = getattr(module, name)
-                shape = (self._length(value, n),) if _is_vector(value) else ()
-                parameter = cp.Parameter(shape, nonneg=getattr(type(module), name).low >= 0)
-                twin.__dict__[getattr(type(module), name).number] = parameter
-                weights.append((module, name))
-                parameters.append(parameter)
+
+        def parameter(module: Any, name: str) -> Any:  # so that the weight's gradient comes back
+            value = getattr(module, name)
+            shape = (self._length(value, n),) if _is_vector(value) else ()
+            weights.append((module, name))
+            parameters.append(cp.Parameter(shape, nonneg=getattr(type(module), name).low >= 0))
+            return parameters[-1]
+
+        phi, g = for_cvxpy((self.phi, self.g), parameter)
         expression, constraints = as_pair(g.expression(z))
         objective = phi.expression(z) + expression - v @ z
         if objective.size != 1:
@@ -210,6 +207,17 @@ class ConicMap(Map):
 
     def explain(self) -> str:
         return f"conic: {self.phi.label} + {self.g.label} by cvxpylayers ({self.solver.method}), to about 1e-5"
+
+
+def for_cvxpy(pieces: Sequence[Any], stand_in: Callable[[Any, str], Any]) -> list[Any]:
+    """Copies of the pieces, for their ``expression``: each weight that is a tensor is stand_in(module, its name)."""
+    memo: dict[int, Any] = {}
+    originals = {id(m): m for p in pieces for m in p.modules()}
+    twins = [copy.deepcopy(p, memo) for p in pieces]
+    for address, module in originals.items():
+        for name in _tensor_weights(module):
+            memo[address].__dict__[getattr(type(module), name).number] = stand_in(module, name)
+    return twins
 
 
 def _tensor_weights(module: Any) -> list[str]:
