@@ -39,7 +39,8 @@ MEANING = {
     Status.max_iter: "stopped at the iteration limit; raise max_iter or tol of the solver",
     Status.infeasible: "infeasible: dom g does not meet int dom φ there",
     Status.unbounded: "unbounded: no minimiser, v is outside int dom (φ + g)*; add a regularizer that grows, or move v",
-    Status.invalid: "invalid: v or the result is NaN or infinite, or all of v is masked, or φ + g is not convex",
+    Status.invalid: "invalid: v or the result is NaN or infinite, or all of v is masked, or φ + g is not convex, or "
+    "where it is taken for smooth it has a kink (give it a prox) or bends too sharply for its dtype (try float64)",
 }
 
 

@@ -16,7 +16,7 @@ from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
 from ..numerics.search import search
-from ..regularizers import Precomposed, Regularizer, Scaled, Separable, Smooth, Zero
+from ..regularizers import Precomposed, Regularizer, Scaled, Smooth, Zero
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked
 from .base import Iterative
@@ -147,10 +147,8 @@ def rough(term: Any) -> str:
         why = next(filter(None, map(rough, term.body.terms())), "")
         return why or ("" if term.body.domain == Interval() else "has a domain in which no chart is known")
     if not term.event_ndim:
-        smooth = issubclass(term.kind, Smooth) or (
-            issubclass(term.kind, Separable) and term.kind.derivatives is Separable.derivatives
-        )
-        return "" if smooth and term.pieces() is None else "is not smooth"
+        smooth = issubclass(term.kind, Smooth) and term.pieces() is None
+        return "" if smooth else "is not smooth, or not said to be: what is derives from regularizers.Smooth"
     if term.indicator or term.proximable:
         return "is not smooth, or not said to be: it states a prox"
     return ""

@@ -37,7 +37,7 @@ class Split:
             if (not lens.plain and not lens.body.proximable) or (lens.plain and not lens.term.proximable):
                 raise InputError(f"{lens.body.label} has no Euclidean prox: give it one, or an expression for conic")
         self.phi = phi
-        if smooth or not phi.explicit:
+        if smooth or (phi.event_ndim and not phi.explicit):
             self.inner, inside = _newton(phi, smooth, terms)
         else:
             self.inner, inside = _inner(phi, [lens.term for lens in lenses if lens.plain], len(lenses))
@@ -50,11 +50,15 @@ class Split:
         self.guide = None if self.whole else self._guide()
 
     @property
+    def squared(self) -> bool:
+        """Whether ψ holds a (λ/2)‖z‖² of the user's."""
+        return any(t.kind is SquaredL2 and t.constant and not t.vanishes for t in self.inside)
+
+    @property
     def whole(self) -> bool:
         """Whether ψ* is finite everywhere."""
         inner: Any = self.inner
-        grows = any(type(t) is SquaredL2 and t.constant for t in self.inside)
-        return grows or (inner.psi.dual_domain if inner.direct else self.phi.dual_domain) == Interval()
+        return self.squared or (inner.psi.dual_domain if inner.direct else self.phi.dual_domain) == Interval()
 
     def _guide(self) -> Split:
         """The same with (ρ/2)‖z‖² in ψ, so that ψ* is finite everywhere; ``pull`` holds ρ."""

@@ -115,9 +115,12 @@ class SplittingMap(Map):
         self.terms = list(g.terms())
         if not (phi.event_ndim or g.event_ndim):
             raise InputError(f"nothing in {g.label} couples the entries of z: the scalar solver takes them one by one")
-        if not phi.event_ndim and flat(phi):
-            raise InputError(f"φ''(0) = 0 of {phi.label}: the dual has no curvature bound, on which its steps depend")
         self.split = Split(phi, *self.terms)
+        if not phi.event_ndim and flat(phi) and not self.split.squared:
+            raise InputError(
+                f"φ''(0) = 0 of {phi.label}: the dual has no curvature bound, on which its steps depend; add a "
+                f"bilevelnet.legendre.Energy to φ or a bilevelnet.regularizers.SquaredL2 to g"
+            )
         if not self.split.outer:
             raise InputError(f"{g.label} with {phi.label} has no multipliers to search for")
         self.family = Held(Family, phi, *self.terms)
@@ -143,7 +146,8 @@ class SplittingMap(Map):
         code = found.code[keep]
         status = torch.where(code == FOUND, self._inner_status(y, v, widths), MAX_ITER)
         status = torch.where(code == NONE, INFEASIBLE, torch.where(code == ENDLESS, UNBOUNDED, status))
-        status = torch.where(good, status, INVALID)
+        broken = z.detach().isnan().any(dims, keepdim=True) if n else z.detach().isnan()  # the search for ψ* failed
+        status = torch.where(broken & (code == NONE) | ~good, INVALID, status)
         known = certificate.multipliers, certificate.residual, certificate.error_bound
         return Outcome(z, u, status, found.iterations, *known)
 
