@@ -131,6 +131,20 @@ def solvers(
     timings.run(chosen, out, Console())
 
 
+@app.command("import")
+def import_command(
+    out: Out = Path("results"),
+    quick: Quick = False,
+    threads: Threads = 2,
+    only: Annotated[str | None, typer.Option(help="Only the problems whose name contains this.")] = None,
+) -> None:
+    """Problems of cvxpy through from_cvxpy against cvxpylayers: a sample's time, building a layer, errors."""
+    from . import imports as timings
+
+    torch.set_num_threads(threads)
+    timings.run(timings.QUICK if quick else timings.FULL, only, out, Console())
+
+
 @app.command("resnet")
 def resnet_command(
     out: Out = Path("results"),

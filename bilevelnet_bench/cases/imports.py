@@ -1,0 +1,131 @@
+"""Problems of cvxpy for the importer, what is asked of it, and their exact solutions in plain torch where one is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cvxpy as cp
+import numpy as np
+import torch
+from torch import Tensor
+
+from .solvers import bisect
+
+Built = tuple[cp.Problem, list[Any], list[Any]]  # what CvxpyLayer takes
+
+
+class ImportCase(NamedTuple):
+    """``build(n)`` gives a problem of n unknowns, ``exact`` its solution from the tensors; ``asked``: times faster."""
+
+    name: str
+    build: Callable[[int], Built]
+    exact: Callable[..., Tensor] | None
+    asked: Callable[[int], float]
+    sizes: tuple[int, ...] = (10, 100)
+
+    def draw(self, n: int, batch: int) -> list[Tensor]:
+        """A batch of tensors a parameter: N(0, 1), and |N(0, 1)|/2 for a weight."""
+        generator = torch.Generator().manual_seed(n)
+        drawn = []
+        for p in self.build(n)[1]:
+            x = torch.randn(batch, *p.shape, generator=generator, dtype=torch.float64)
+            drawn.append(x.abs() / 2 if p.attributes["nonneg"] else x)
+        return drawn
+
+
+def _near(extra: Callable[..., tuple[Any, ...]], *weights: Callable[[int], Any]) -> Callable[[int], Built]:
+    """min ½‖x − p‖² + the first of extra(x, …) under the others, with a weight of each of these shapes."""
+
+    def build(n: int) -> Built:
+        x, p, more = cp.Variable(n), cp.Parameter(n), [cp.Parameter(w(n), nonneg=True) for w in weights]
+        g, *constraints = extra(x, *more)
+        return cp.Problem(cp.Minimize(cp.sum_squares(x - p) / 2 + g), constraints), [p, *more], [x]
+
+    return build
+
+
+def _entropic(entropy: Callable[[Any], Any], *holds: Callable[[Any], Any]) -> Callable[[int], Built]:
+    def build(n: int) -> Built:
+        x, p = cp.Variable(n), cp.Parameter(n)
+        return cp.Problem(cp.Maximize(p @ x + entropy(x)), [h(x) for h in holds]), [p], [x]
+
+    return build
+
+
+def _both(x: Any) -> Any:
+    return cp.sum(cp.entr(x)) + cp.sum(cp.entr(1 - x))
+
+
+
+
+def _soft(p: Tensor, w: Tensor) -> Tensor:
+    return p.sign() * (p.abs() - w).clamp(min=0)
+
+
+def _sparsemax(p: Tensor) -> Tensor:
+    top = p.sort(dim=-1, descending=True).values
+    rank = torch.arange(1, p.shape[-1] + 1, dtype=p.dtype)
+    count = (top * rank > top.cumsum(-1) - 1).sum(-1, keepdim=True)
+    return (p - (top.cumsum(-1).gather(-1, count - 1) - 1) / count).clamp(min=0)
+
+
+def _lml(p: Tensor) -> Tensor:
+    """sigmoid(p − τ) of sum n/5: τ by bisection, then one Newton step that carries the derivative."""
+    k, v = p.shape[-1] // 5, p.detach()
+    ends = v.amin(-1, keepdim=True) - 20, v.amax(-1, keepdim=True) + 20
+    level = bisect(lambda t: k - torch.sigmoid(v - t).sum(-1, keepdim=True), *ends)
+    z = torch.sigmoid(p - level)
+    slope = (z * (1 - z)).sum(-1, keepdim=True).detach()
+    return torch.sigmoid(p - level - (z.sum(-1, keepdim=True) - k) / slope)
+
+
+def _group(p: Tensor, lam: Tensor) -> Tensor:
+    return p * (1 - lam[:, None] / torch.linalg.vector_norm(p, dim=-1, keepdim=True)).clamp(min=0)
+
+
+def _least_squares(n: int) -> Built:
+    x, a, b = cp.Variable(n), cp.Parameter((2 * n, n)), cp.Parameter(2 * n)
+    return cp.Problem(cp.Minimize(cp.sum_squares(a @ x - b) + cp.sum_squares(x))), [a, b], [x]
+
+
+def _ridge(a: Tensor, b: Tensor) -> Tensor:
+    gram = a.mT @ a + torch.eye(a.shape[-1], dtype=a.dtype)
+    return torch.linalg.solve(gram, (a.mT @ b[..., None])).squeeze(-1)
+
+
+def _quadratic_program(n: int) -> Built:
+    """Constraints that always hold somewhere: A x ≤ |A x₀| + 1 needs a point, and 0 is one of A x ≤ 1."""
+    x, a, c = cp.Variable(n), cp.Parameter((n // 2, n)), cp.Parameter(n)
+    q = np.eye(n) + np.ones((n, n)) / n
+    return cp.Problem(cp.Minimize(cp.quad_form(x, q) / 2 + c @ x), [a @ x <= 1, x >= -1]), [a, c], [x]
+
+
+def _conic(n: int) -> Built:
+    x, p, a = cp.Variable(n), cp.Parameter(n), np.tril(np.ones((n, n))) / n
+    return cp.Problem(cp.Minimize(cp.norm(x - p) + cp.sum_squares(x)), [cp.norm(a @ x) <= 0.3]), [p], [x]
+
+
+def _far(n: int) -> float:
+    return 500 if n >= 100 else 200
+
+
+CASES = (
+    ImportCase("relu", _near(lambda x: (0, x >= 0)), lambda p: p.clamp(min=0), _far),
+    ImportCase("soft threshold", _near(lambda x: (0.3 * cp.norm1(x),)), lambda p: _soft(p, torch.tensor(0.3)), _far),
+    ImportCase("softmax", _entropic(lambda x: cp.sum(cp.entr(x)), lambda x: cp.sum(x) == 1), lambda p: p.softmax(-1), _far),
+    ImportCase("sparsemax", _near(lambda x: (0, x >= 0, cp.sum(x) == 1)), _sparsemax, _far),
+    ImportCase("sigmoid", _entropic(_both), torch.sigmoid, _far),
+    ImportCase("LML", _entropic(_both, lambda x: cp.sum(x) == x.size // 5), _lml, _far),
+    ImportCase(
+        "weighted l1 in a box",
+        _near(lambda x: (cp.sum(cp.multiply(np.linspace(0.1, 1, x.size), cp.abs(x))), x >= -0.5, x <= 1)),
+        lambda p: _soft(p, torch.linspace(0.1, 1, p.shape[-1], dtype=p.dtype)).clamp(-0.5, 1),
+        _far,
+    ),
+    ImportCase("l1, weight given", _near(lambda x, w: (cp.sum(cp.multiply(w, cp.abs(x))),), lambda n: n), _soft, _far),
+    ImportCase("group norm", _near(lambda x, lam: (lam * cp.norm(x),), lambda n: ()), _group, _far),
+    ImportCase("least squares, A given", _least_squares, _ridge, lambda n: 20, (10, 30)),
+    ImportCase("QP, A and c given", _quadratic_program, None, lambda n: 10, (10, 30)),
+    ImportCase("conic", _conic, None, lambda n: 0.95, (10, 30)),
+)

@@ -1,0 +1,132 @@
+"""Problems of cvxpy imported, against cvxpylayers with its defaults: a forward and backward, building, errors."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from tqdm import tqdm
+
+import bilevelnet as bln
+
+from . import metrics
+
+OURS, PEER = "bilevelnet", "cvxpylayers"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``sizes``: in place of those of each case; ``rounds`` of each timing."""
+
+    batch: int = 128
+    rounds: int = 3
+    builds: int = 5
+    sizes: tuple[int, ...] | None = None
+
+
+FULL, QUICK = Plan(), Plan(batch=2, rounds=1, builds=1, sizes=(5,))
+
+
+class First(nn.Module):
+    """The first tensor ↦ the first variable; the other tensors are its parameters."""
+
+    def __init__(self, layer: Callable[..., Any], others: list[Tensor]):
+        super().__init__()
+        self.layer, self.others = layer, nn.ParameterList([nn.Parameter(t.clone()) for t in others])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, *self.others)[0]
+
+
+def run(plan: Plan, only: str | None, out: Path, console: Console) -> None:
+    """A table of times and one of errors, and the record."""
+    if not importlib.util.find_spec(PEER):
+        console.print("cvxpylayers is not installed: pip install 'bilevelnet\\[conic]'")
+        return
+    from .cases.imports import CASES
+
+    log = out / "imports.jsonl"
+    title = f"Imported against cvxpylayers, fwd + bwd, batch {plan.batch}, {torch.get_num_threads()} threads"
+    times = _table(title, "solver", "µs a\nsample", "peer\nµs", "times faster\n[quartiles]", "asked", "build\nratio")
+    errors = _table("Largest errors", "z", "grad.", "peer z", "peer grad.")
+    chosen = [(c, n) for c in CASES if only is None or only.lower() in c.name.lower() for n in plan.sizes or c.sizes]
+    for case, n in tqdm(chosen, desc="imports", ncols=80, leave=False):
+        _case(case, n, plan, log, times, errors)
+    console.print(times)
+    console.print(errors)
+    console.print(f"wrote {log}", soft_wrap=True)
+
+
+def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, errors: Table) -> None:
+    from cvxpylayers.torch import CvxpyLayer
+
+    makers: dict[str, Callable[..., Any]] = {PEER: CvxpyLayer, OURS: bln.from_cvxpy}
+    building = {name: _building(make, case, n, plan.builds) for name, make in makers.items()}
+    first, *others = case.draw(n, plan.batch)
+    layers = {name: make(*case.build(n)) for name, make in makers.items()}
+    functions = {name: First(layer, others) for name, layer in layers.items()}
+    inputs = {name: first.clone().requires_grad_() for name in functions}
+    calls = {name: metrics.forward_backward(f, inputs[name]) for name, f in functions.items()}
+    found = metrics.interleave(calls, plan.rounds)
+    told = {name: _errors(case, f, inputs[name]) for name, f in functions.items()}
+    ratio, solver = found.ratios[PEER], layers[OURS].route.name
+    metrics.record(
+        log,
+        what="import",
+        case=case.name,
+        size=n,
+        batch=plan.batch,
+        solver=solver,
+        seconds=found.times,
+        ratio=ratio,
+        asked=case.asked(n),
+        building=building,
+        errors=told,
+    )
+    times.add_row(
+        f"{case.name}, {n}",
+        solver,
+        *(f"{found.times[name].median * 1e6 / plan.batch:,.1f}" for name in (OURS, PEER)),
+        f"{ratio.median:,.3g} [{ratio.low:,.3g}, {ratio.high:,.3g}]",
+        f"{case.asked(n):g}",
+        f"{building[OURS].median / building[PEER].median:.1f}",
+    )
+    errors.add_row(f"{case.name}, {n}", *(f"{e:.0e}" for name in (OURS, PEER) for e in told[name]))
+
+
+def _building(make: Callable[..., Any], case: Any, n: int, count: int) -> metrics.Spread:
+    """Seconds to build a layer, each time of a problem that is new to cvxpy, which keeps what it has compiled."""
+    samples = []
+    for _ in range(count + 1):
+        timer = Timer("make(*given)", globals={"make": make, "given": case.build(n)})
+        samples.append(timer.timeit(1).mean)
+    return metrics.spread(samples[1:])  # the first may import
+
+
+def _errors(case: Any, function: First, x: Tensor) -> tuple[float, ...]:
+    """max |Δz| and, over all the tensors, max |Δ∇|, beside the exact solution; of a case that states one."""
+    if case.exact is None:
+        return ()
+    z, expected = function(x), None
+    c = metrics.cotangent(z.shape, z.dtype)
+    given = [x, *function.others]
+    expected = case.exact(*given)
+    gradients = (torch.autograd.grad((t * c).sum(), given) for t in (z, expected))
+    return metrics.error(z.detach(), expected.detach()), max(map(metrics.error, *gradients))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("problem, n", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
