@@ -142,7 +142,8 @@ def import_command(
     from . import imports as timings
 
     torch.set_num_threads(threads)
-    timings.run(timings.QUICK if quick else timings.FULL, only, out, Console())
+    if not timings.run(timings.QUICK if quick else timings.FULL, only, out, Console()):
+        raise typer.BadParameter(f"no problem has {only!r} in its name", param_hint="--only")
 
 
 @app.command("resnet")

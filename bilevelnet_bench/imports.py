@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 import bilevelnet as bln
@@ -47,26 +47,32 @@ class First(nn.Module):
         return self.layer(x, *self.others)[0]
 
 
-def run(plan: Plan, only: str | None, out: Path, console: Console) -> None:
-    """A table of times and one of errors, and the record."""
+def run(plan: Plan, only: str | None, out: Path, console: Console) -> bool:
+    """A table of times and one of errors, and the record; False where ``only`` names no problem."""
     if not importlib.util.find_spec(PEER):
         console.print("cvxpylayers is not installed: pip install 'bilevelnet\\[conic]'")
-        return
+        return True
     from .cases.imports import CASES
+
+    chosen = [(c, n) for c in CASES if only is None or only.lower() in c.name.lower() for n in plan.sizes or c.sizes]
+    if not chosen:
+        return False
 
     log = out / "imports.jsonl"
     title = f"Imported against cvxpylayers, fwd + bwd, batch {plan.batch}, {torch.get_num_threads()} threads"
-    times = _table(title, "solver", "µs a\nsample", "peer\nµs", "times faster\n[quartiles]", "asked", "build\nratio")
-    errors = _table("Largest errors", "z", "grad.", "peer z", "peer grad.")
-    chosen = [(c, n) for c in CASES if only is None or only.lower() in c.name.lower() for n in plan.sizes or c.sizes]
+    times = _table(title, "solver", "µs a\nsample", "peer's", "times faster\n[quartiles]", "asked")
+    precision = _table(
+        "Building a layer, and the largest errors", "ms", "peer's", "ratio", "z", "grad.", "peer's", "grad."
+    )
     for case, n in tqdm(chosen, desc="imports", ncols=80, leave=False):
-        _case(case, n, plan, log, times, errors)
+        _case(case, n, plan, log, times, precision)
     console.print(times)
-    console.print(errors)
+    console.print(precision)
     console.print(f"wrote {log}", soft_wrap=True)
+    return True
 
 
-def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, errors: Table) -> None:
+def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, precision: Table) -> None:
     from cvxpylayers.torch import CvxpyLayer
 
     makers: dict[str, Callable[..., Any]] = {PEER: CvxpyLayer, OURS: bln.from_cvxpy}
@@ -94,21 +100,27 @@ def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, errors: Table)
     )
     times.add_row(
         f"{case.name}, {n}",
-        solver,
-        *(f"{found.times[name].median * 1e6 / plan.batch:,.1f}" for name in (OURS, PEER)),
-        f"{ratio.median:,.3g} [{ratio.low:,.3g}, {ratio.high:,.3g}]",
+        solver.replace("_", " "),
+        *(_short(found.times[name].median * 1e6 / plan.batch) for name in (OURS, PEER)),
+        f"{_short(ratio.median)} [{_short(ratio.low)}, {_short(ratio.high)}]",
         f"{case.asked(n):g}",
-        f"{building[OURS].median / building[PEER].median:.1f}",
     )
-    errors.add_row(f"{case.name}, {n}", *(f"{e:.0e}" for name in (OURS, PEER) for e in told[name]))
+    precision.add_row(
+        f"{case.name}, {n}",
+        *(f"{building[name].median * 1e3:,.0f}" for name in (OURS, PEER)),
+        f"{building[OURS].median / building[PEER].median:.1f}",
+        *(f"{e:.0e}" for name in (OURS, PEER) for e in told[name]),
+    )
 
 
 def _building(make: Callable[..., Any], case: Any, n: int, count: int) -> metrics.Spread:
     """Seconds to build a layer, each time of a problem that is new to cvxpy, which keeps what it has compiled."""
     samples = []
     for _ in range(count + 1):
-        timer = Timer("make(*given)", globals={"make": make, "given": case.build(n)})
-        samples.append(timer.timeit(1).mean)
+        given = case.build(n)
+        start = time.perf_counter()  # torch's Timer would build once before, of the same problem
+        make(*given)
+        samples.append(time.perf_counter() - start)
     return metrics.spread(samples[1:])  # the first may import
 
 
@@ -116,10 +128,9 @@ def _errors(case: Any, function: First, x: Tensor) -> tuple[float, ...]:
     """max |Δz| and, over all the tensors, max |Δ∇|, beside the exact solution; of a case that states one."""
     if case.exact is None:
         return ()
-    z, expected = function(x), None
-    c = metrics.cotangent(z.shape, z.dtype)
     given = [x, *function.others]
-    expected = case.exact(*given)
+    z, expected = function(x), case.exact(*given)
+    c = metrics.cotangent(z.shape, z.dtype)
     gradients = (torch.autograd.grad((t * c).sum(), given) for t in (z, expected))
     return metrics.error(z.detach(), expected.detach()), max(map(metrics.error, *gradients))
 
@@ -130,3 +141,7 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"

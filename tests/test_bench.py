@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import bilevelnet as bln
 from bilevelnet_bench import metrics, separation
 from bilevelnet_bench.cases import chains, coupled, deep, digits, proxes, spirals
+from bilevelnet_bench.cases import imports as import_cases
 from bilevelnet_bench.cases import solvers as solver_cases
 from bilevelnet_bench.cli import app
 from bilevelnet_bench.peers import inverse_form, torch_linear
@@ -254,6 +255,19 @@ def test_solvers_write_their_tables_and_record(tmp_path: Path, monkeypatch: pyte
     assert set(missing) == {"entmax", "entmax, k = 64", "jaxopt.Bisection", coupled.LBFGS}
     assert output.count("installed") == len(missing)
     assert "fermi_dirac + huber" not in _run("solvers", "--quick", "--only", "simplex", "--out", str(tmp_path))
+
+
+def test_imports_write_their_tables_and_record(tmp_path: Path):
+    output = _run("import", "--quick", "--threads", "1", "--out", str(tmp_path))
+    assert max(len(line) for line in output.splitlines() if str(tmp_path) not in line) <= 80
+    assert "…" not in output  # a column too wide
+    records = _records(tmp_path / "imports.jsonl")
+    assert {r["case"] for r in records} == {c.name for c in import_cases.CASES}
+    for r in records:
+        limit = 1e-5 if r["solver"] == "conic" else 1e-13  # Clarabel's 1e-11 on the gap; eps, and room for sums
+        assert max(r["errors"]["bilevelnet"], default=0) <= limit
+        assert max(r["errors"]["cvxpylayers"], default=0) <= 1e-3  # that the exact solution is of this problem
+        assert r["building"]["bilevelnet"]["median"] > 0
 
 
 def test_solver_cases_state_their_problems_exactly():

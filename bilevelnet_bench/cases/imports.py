@@ -1,4 +1,4 @@
-"""Problems of cvxpy for the importer, what is asked of it, and their exact solutions in plain torch where one is known."""
+"""Problems of cvxpy for the importer, what is asked of it, and their exact solutions where one is known."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import cvxpy as cp
 import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
 from .solvers import bisect
@@ -53,13 +54,15 @@ def _entropic(entropy: Callable[[Any], Any], *holds: Callable[[Any], Any]) -> Ca
     return build
 
 
+def _entr(x: Any) -> Any:
+    return cp.sum(cp.entr(x))
+
+
 def _both(x: Any) -> Any:
-    return cp.sum(cp.entr(x)) + cp.sum(cp.entr(1 - x))
+    return _entr(x) + _entr(1 - x)
 
 
-
-
-def _soft(p: Tensor, w: Tensor) -> Tensor:
+def _soft(p: Tensor, w: Tensor | float) -> Tensor:
     return p.sign() * (p.abs() - w).clamp(min=0)
 
 
@@ -94,11 +97,38 @@ def _ridge(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.solve(gram, (a.mT @ b[..., None])).squeeze(-1)
 
 
+def _matrix(n: int) -> np.ndarray:
+    return np.eye(n) + np.ones((n, n)) / n
+
+
 def _quadratic_program(n: int) -> Built:
-    """Constraints that always hold somewhere: A x ≤ |A x₀| + 1 needs a point, and 0 is one of A x ≤ 1."""
+    """0 is feasible for every A."""
     x, a, c = cp.Variable(n), cp.Parameter((n // 2, n)), cp.Parameter(n)
-    q = np.eye(n) + np.ones((n, n)) / n
-    return cp.Problem(cp.Minimize(cp.quad_form(x, q) / 2 + c @ x), [a @ x <= 1, x >= -1]), [a, c], [x]
+    return cp.Problem(cp.Minimize(cp.quad_form(x, _matrix(n)) / 2 + c @ x), [a @ x <= 1, x >= -1]), [a, c], [x]
+
+
+def _active_set(a: Tensor, c: Tensor) -> Tensor:
+    """The rows that hold with equality, of G x ≤ 1: the support of y ≥ 0 nearest to the dual solution, by Lawson and
+    Hanson's least distance problem; then x and y solve one linear system, which carries the derivative.
+    """
+    n, q = c.shape[-1], torch.from_numpy(_matrix(c.shape[-1]))
+    rows = torch.cat([a, -torch.eye(n, dtype=a.dtype).expand(len(a), n, n)], -2)
+    root = np.linalg.cholesky(q.numpy())
+    pairs = zip(rows.detach(), c.detach(), strict=True)
+    held = torch.from_numpy(np.stack([_support(root, *pair) for pair in pairs])).to(a.dtype)
+    above = torch.cat([q.expand(len(a), n, n), rows.mT * held[:, None]], -1)
+    below = torch.cat([rows * held[..., None], torch.diag_embed(held - 1)], -1)
+    system = torch.cat([above, below], -2)
+    return torch.linalg.solve(system, torch.cat([-c, held], -1))[:, :n]
+
+
+def _support(root: np.ndarray, rows: Tensor, c: Tensor) -> np.ndarray:
+    """Where y > 0, for min ½‖R'x + R⁻¹c‖² over G x ≤ 1: u = R'x + R⁻¹c is the shortest with G R'⁻¹u ≤ 1 + G Q⁻¹c."""
+    moved = np.linalg.solve(root, rows.numpy().T).T
+    level = 1 + moved @ np.linalg.solve(root, c.numpy())
+    target = np.zeros(moved.shape[1] + 1)
+    target[-1] = 1
+    return nnls(np.vstack([-moved.T, -level[None]]), target)[0] > 0
 
 
 def _conic(n: int) -> Built:
@@ -112,20 +142,22 @@ def _far(n: int) -> float:
 
 CASES = (
     ImportCase("relu", _near(lambda x: (0, x >= 0)), lambda p: p.clamp(min=0), _far),
-    ImportCase("soft threshold", _near(lambda x: (0.3 * cp.norm1(x),)), lambda p: _soft(p, torch.tensor(0.3)), _far),
-    ImportCase("softmax", _entropic(lambda x: cp.sum(cp.entr(x)), lambda x: cp.sum(x) == 1), lambda p: p.softmax(-1), _far),
+    ImportCase("soft threshold", _near(lambda x: (0.3 * cp.norm1(x),)), lambda p: _soft(p, 0.3), _far),
+    ImportCase(
+        "softmax", _entropic(lambda x: cp.sum(cp.entr(x)), lambda x: cp.sum(x) == 1), lambda p: p.softmax(-1), _far
+    ),
     ImportCase("sparsemax", _near(lambda x: (0, x >= 0, cp.sum(x) == 1)), _sparsemax, _far),
     ImportCase("sigmoid", _entropic(_both), torch.sigmoid, _far),
     ImportCase("LML", _entropic(_both, lambda x: cp.sum(x) == x.size // 5), _lml, _far),
     ImportCase(
-        "weighted l1 in a box",
+        "l1 in a box",
         _near(lambda x: (cp.sum(cp.multiply(np.linspace(0.1, 1, x.size), cp.abs(x))), x >= -0.5, x <= 1)),
         lambda p: _soft(p, torch.linspace(0.1, 1, p.shape[-1], dtype=p.dtype)).clamp(-0.5, 1),
         _far,
     ),
-    ImportCase("l1, weight given", _near(lambda x, w: (cp.sum(cp.multiply(w, cp.abs(x))),), lambda n: n), _soft, _far),
+    ImportCase("l1 of a weight", _near(lambda x, w: (cp.sum(cp.multiply(w, cp.abs(x))),), lambda n: n), _soft, _far),
     ImportCase("group norm", _near(lambda x, lam: (lam * cp.norm(x),), lambda n: ()), _group, _far),
-    ImportCase("least squares, A given", _least_squares, _ridge, lambda n: 20, (10, 30)),
-    ImportCase("QP, A and c given", _quadratic_program, None, lambda n: 10, (10, 30)),
+    ImportCase("least squares", _least_squares, _ridge, lambda n: 20, (10, 30)),
+    ImportCase("QP", _quadratic_program, _active_set, lambda n: 10, (10, 30)),
     ImportCase("conic", _conic, None, lambda n: 0.95, (10, 30)),
 )
