@@ -71,7 +71,10 @@ def train(
     out: Out = Path("results"),
     resume: Resume = False,
 ) -> None:
-    """Train one network. Also: torchrun --nproc-per-node 2 -m bilevelnet_bench train ..."""
+    """Train one network. Also: torchrun --nproc-per-node 2 -m bilevelnet_bench train ...
+
+    After Ctrl-C torchrun adds a SignalException of its own to what the training prints.
+    """
     from .experiments import single
     from .training import Settings
 

@@ -245,6 +245,17 @@ def test_writing_on_memory_that_has_another_name_is_refused(write) -> None:
         bregmanize(Writing(write), {nn.ReLU: "relu"})
 
 
+def _part_assigned(z, b):
+    y = b(z)
+    y[:, 0] = 0.0
+    return torch.relu(z + y)
+
+
+def test_assigning_to_a_part_is_refused_with_the_remedy() -> None:
+    with pytest.raises(bln.InputError, match=r"a part of b, x\[\.\.\.\] = y.*torch\.where\(mask, y, x\)"):
+        bregmanize(Writing(_part_assigned), {nn.ReLU: "relu"})
+
+
 def test_a_weighted_sum_is_left() -> None:
     net = Writing(lambda z, b: torch.relu(torch.add(z, b(z), alpha=0.5)))
     (block,) = bregmanize(net, {nn.ReLU: "softplus"}).report.blocks

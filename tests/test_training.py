@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,24 +135,49 @@ def test_settings_out_of_range_are_refused(wrong: dict, message: str) -> None:
         Settings(**{"epochs": 1, "batch": 1, "lr": 0.1, **wrong})
 
 
-def _run(*words: str, out: Path) -> dict:
-    words = (*words, "train", "spirals", "--epochs", "3", "--batch", "15", "--out", str(out))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *words], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = (out / "train.jsonl").read_text().splitlines()
-    assert len(lines) == 1  # one process writes
-    return json.loads(lines[0])
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bilevelnet_bench")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _record(out: Path) -> dict:
+    (line,) = (out / "train.jsonl").read_text().splitlines()  # one process writes
+    return json.loads(line)
 
 
 def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
     """Batches of 15 and a last one of 10 points: shares of 8 and 7, of which the sum is the batch."""
-    two = _run("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bilevelnet_bench", out=tmp_path)
+    words = (*TWO, "train", "spirals", "--epochs", "3", "--batch", "15", "--out", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = _record(tmp_path)
     one = train(spirals.network("bregman", 0), spirals.spirals(0), Settings(3, 15, 1e-2), 0)
     assert two["processes"] == 2
     # 1e-5: means of float32 in another order, over 200 steps
     assert two["losses"] == pytest.approx([epoch.loss for epoch in one.history], rel=1e-5)
     assert {"torch", "machine", "bilevelnet", "date"} <= set(two)
     assert two["settings"]["lr"] == 1e-2
+
+
+@pytest.mark.heavy
+def test_an_interruption_of_two_processes_keeps_the_best(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole group, and torchrun sends it once more: both processes end in the same step."""
+    words = (*TWO, "train", "spirals", "--epochs", "9999", "--out", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, *words], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+    ) as process:
+        try:
+            for _ in range(600):
+                if list(tmp_path.glob("checkpoints/*.pt")):
+                    break
+                time.sleep(0.1)
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    record = _record(tmp_path)
+    assert (record["status"], record["processes"]) == ("interrupted", 2)
+    assert record["losses"][record["best_epoch"] - 1] == min(record["losses"])
+    assert errors.count("Traceback") == errors.count("raise SignalException") == 1, errors  # torchrun's own

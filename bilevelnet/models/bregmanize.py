@@ -93,6 +93,8 @@ def _trace(module: nn.Module, kinds: tuple[Kind, ...]) -> tuple[nn.Module, fx.Gr
     copied = copy.deepcopy(module)
     try:
         graph = Tracer(kinds).trace(copied)
+    except InputError:
+        raise
     except Exception as error:  # a trace runs the user's forward, which may raise anything
         raise InputError(
             f"torch.fx cannot trace {type(module).__name__} ({type(error).__name__}: {error}): take control flow that "

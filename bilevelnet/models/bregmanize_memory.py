@@ -28,7 +28,16 @@ VIEWS_BY_ATTRIBUTE = {"T", "mT", "H", "mH", "data", "real", "imag", "grad"}
 
 
 class Proxy(fx.Proxy):
-    """A proxy that traces x += y as operator.iadd, in place as it is for tensors; torch.fx makes x + y of it."""
+    """A proxy that traces x += y as operator.iadd, in place as it is for tensors; torch.fx makes x + y of it.
+
+    x[...] = y, which torch.fx has no node for, is refused.
+    """
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise InputError(
+            f"forward assigns to a part of {self.node.name}, x[...] = y, which torch.fx does not trace: make a new "
+            f"tensor instead, e.g. x = torch.where(mask, y, x) or x = torch.cat([y, x[:, 1:]], 1)"
+        )
 
 
 def _assigning(function: Callable[[Any, Any], Any]) -> Callable[[Proxy, Any], Any]:

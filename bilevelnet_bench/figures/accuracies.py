@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from .style import COLOURS, LINES, MARKERS, figure
 
 
 def _limits(runs: Sequence[Run]) -> tuple[float, float]:
-    """Down to 0.38, chance being 1/2, or to the lowest accuracy."""
-    return min([0.38, *(a - 0.02 for r in runs for a in r.accuracies if a == a)]), 1.02
+    """From 0.38, chance being 1/2, to 1.02, or as far as marks and intervals go."""
+    shown = [a for r in runs for a in (*r.accuracies, sum(interval(r.accuracies))) if isfinite(a)]
+    return min(0.38, *(a - 0.02 for a in shown)), max(1.02, *(a + 0.01 for a in shown))
 
 
 def by_start(path: Path, runs: Sequence[Run]) -> Path:

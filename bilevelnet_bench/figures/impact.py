@@ -12,10 +12,11 @@ from .style import COLOURS, LINES, figure
 
 
 def impact(path: Path, runs: Sequence[Run]) -> Path:
-    """A row an initialisation, a column a depth: mean ‖z_l − z_{l−1}‖ against l, median and quartiles over seeds."""
+    """Of one setting: a row a start, a column a depth; mean ‖z_l − z_{l−1}‖ by l, median and quartiles over seeds."""
     rows, versions = unique(r.init for r in runs), unique(r.version for r in runs)
     depths = sorted(unique(r.depth for r in runs))
-    with figure(path, len(rows), len(depths), 2.5 * len(rows), sharey=True, sharex="col") as (_, axes):
+    with figure(path, len(rows), len(depths), 2.5 * len(rows), sharey=True, sharex="col") as (sheet, axes):
+        sheet.suptitle(f"{runs[0].settings}, {len(runs[0].seeds)} seeds", fontsize=10)
         for row, init in zip(axes, rows, strict=True):
             for axis, depth in zip(row, depths, strict=True):
                 for run in (r for r in runs if (r.init, r.depth) == (init, depth)):

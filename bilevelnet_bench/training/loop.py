@@ -153,10 +153,10 @@ class _Run:
             with torch.no_grad():
                 measure = float(self.network.objective(self.held.x_train, self.held.y_train))
         done = Epoch(loss, measure, accuracy(self.network, self.data))
-        if measure < trained.best:
-            state = _copy(self.network.state_dict())
-            trained.best_epoch, self.best_state = epoch + 1, state
-        trained.history.append(done)
+        best = _copy(self.network.state_dict()) if measure < trained.best else None
+        trained.history.append(done)  # first: Ctrl-C between the two leaves no best epoch that history lacks
+        if best is not None:
+            trained.best_epoch, self.best_state = epoch + 1, best
         return done
 
     def _step(self, index: Tensor, epoch: int, step: int) -> float:

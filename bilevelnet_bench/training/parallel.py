@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
+from threading import Event
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+_interrupted = Event()  # this process got Ctrl-C under torchrun
 
 
 def world() -> tuple[int, int]:
@@ -23,11 +27,13 @@ def session() -> Iterator[bool]:
     """Join the group that torchrun's environment names, on gloo or, where each process has a GPU, nccl.
 
     Gives whether this process is the one that writes and prints. Without torchrun it does nothing.
+    Ctrl-C, which torchrun sends to every process once more, then only asks for an end: ``mean`` raises it in all.
     """
     started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized()
     if started:
         gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         dist.init_process_group("nccl" if gpus and torch.cuda.is_available() else "gloo")
+        signal.signal(signal.SIGINT, lambda *_: _interrupted.set())
     try:
         yield world()[0] == 0
     finally:
@@ -52,10 +58,12 @@ def share(index: Tensor) -> tuple[Tensor, float]:
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean of a detached number over the processes."""
+    """The mean of a detached number over the processes. KeyboardInterrupt in all of them where one was interrupted."""
     size = world()[1]
-    if size > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-        value /= size
-    return value
+    if size == 1:
+        return value
+    both = torch.stack([value, torch.full_like(value, _interrupted.is_set())])
+    dist.all_reduce(both)
+    if both[1]:
+        raise KeyboardInterrupt
+    return both[0] / size
