@@ -119,6 +119,58 @@ def parameter_as_weight_of_the_square():
     return cp.Problem(cp.Minimize(w * cp.sum_squares(x) + cp.norm1(x) / 4 - c @ x)), [w, c], [x]
 
 
+@case("quadratic")
+def least_squares():
+    x, a, b = cp.Variable(N), cp.Parameter((6, N)), cp.Parameter(6)
+    return cp.Problem(cp.Minimize(cp.sum_squares(a @ x - b))), [a, b], [x]
+
+
+@case("quadratic")
+def nonnegative_least_squares():
+    x, a, b = cp.Variable(N), cp.Parameter((6, N)), cp.Parameter(6)
+    return cp.Problem(cp.Minimize(cp.sum_squares(a @ x - b)), [x >= 0]), [a, b], [x]
+
+
+@case("quadratic")
+def lasso():
+    x, a, b, lam = cp.Variable(N), cp.Parameter((6, N)), cp.Parameter(6), cp.Parameter(nonneg=True)
+    return cp.Problem(cp.Minimize(cp.sum_squares(a @ x - b) + lam * cp.norm1(x))), [a, b, lam], [x]
+
+
+@case("quadratic")
+def linear_programme():
+    x, c = cp.Variable(N), cp.Parameter(N)
+    return cp.Problem(cp.Minimize(c @ x), [x >= 0, x <= 1, cp.sum(x) == 1.5]), [c], [x]
+
+
+@case("quadratic")
+def markowitz():
+    x, mu, root = cp.Variable(N), cp.Parameter(N), cp.Parameter((N, N))
+    return cp.Problem(cp.Maximize(mu @ x - cp.sum_squares(root @ x)), [x >= 0, cp.sum(x) == 1]), [mu, root], [x]
+
+
+near("isotonic", "quadratic", lambda x: (0, cp.diff(x) >= 0))
+near("monotone_from_zero", "quadratic", lambda x, w: (0, cp.diff(x) >= 0, x[0] >= 0, cp.diff(x) <= w), w=())
+near("second_differences", "quadratic", lambda x, lam: (lam * cp.norm1(cp.diff(x, 2)),), lam=())
+near("largest_entry", "quadratic", lambda x, lam: (lam * cp.max(x),), lam=())
+
+
+@case("quadratic")
+def svm_dual():
+    a, root, c = cp.Variable(N), cp.Parameter((N, N)), cp.Parameter(nonneg=True)
+    constraints = [a >= 0, a <= c, a[0] + a[1] == a[2] + a[3]]
+    return cp.Problem(cp.Maximize(cp.sum(a) - cp.sum_squares(root @ a) / 2), constraints), [root, c], [a]
+
+
+@case("quadratic")
+def lqr():
+    x, u, start = cp.Variable((3, 2)), cp.Variable((2, 1)), cp.Parameter(2)
+    a, b = np.array([[1, 0.1], [0, 1.0]]), np.array([[0], [0.1]])
+    moves = [x[t + 1] == a @ x[t] + b @ u[t] for t in range(2)]
+    objective = cp.sum_squares(x) + 0.1 * cp.sum_squares(u)
+    return cp.Problem(cp.Minimize(objective), [x[0] == start, *moves, cp.abs(u) <= 0.1]), [start], [x, u]
+
+
 @case("conic")
 def socp():
     x, p, r = cp.Variable(N), cp.Parameter(N), cp.Parameter(nonneg=True)

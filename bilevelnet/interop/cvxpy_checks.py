@@ -42,7 +42,7 @@ def checked(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -
     if any(leaf.is_complex() for leaf in leaves):
         raise InputError("complex variables and parameters cannot be imported: state the real and imaginary parts")
     if problem.is_dcp():
-        if not problem.is_dpp():
+        if not _dpp(problem):
             raise InputError(
                 f"the problem is not DPP: {_not_dpp(problem)} is not affine in the parameters, or multiplies two of "
                 f"them. Make what is nonlinear in the parameters a parameter of its own, and compute it in torch"
@@ -81,6 +81,15 @@ def _logarithms(problem: Any, parameters: Sequence[Any], variables: Sequence[Any
     if any(v is None for v in found):
         raise InputError("dual variables of a geometric program cannot be imported: give its variables")
     return Model(convex, [logs.get(p, p) for p in parameters], found, [p in logs for p in parameters])
+
+
+def _dpp(problem: Any) -> bool:
+    """Whether the problem is DPP, with xᵀPx of a parameter P in the objective counted as such."""
+    from cvxpy.utilities import scopes
+
+    with scopes.quad_form_dpp_scope():
+        objective = problem.objective.is_dpp()
+    return bool(objective and all(c.is_dpp() for c in problem.constraints))
 
 
 def _not_dcp(problem: Any) -> str:

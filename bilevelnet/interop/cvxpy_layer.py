@@ -68,7 +68,7 @@ class ImportedLayer(nn.Module):
     def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, str]:
         values, dtype = self.given.read(tensors)
         faults = self.given.faults(values)
-        z, status, residual = self.route.solve(self._entering(values), full)
+        z, status, residual = self.route.solve(self._entering(_without(faults, values)), full)
         if self.model.geometric:
             z = [t.exp() for t in z]
         for _, mask in faults:
@@ -142,6 +142,14 @@ class ImportedLayer(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ImportedLayer, (*self.source, False, self.on_failure)
+
+
+def _without(faults: list[tuple[str, Tensor]], values: Values) -> Values:
+    """The values, NaN in the elements with a fault."""
+    flat = values.flat
+    for _, mask in faults:
+        flat = [torch.where(mask.unsqueeze(-1), torch.nan, t) for t in flat]
+    return values._replace(flat=flat)
 
 
 def from_cvxpy(

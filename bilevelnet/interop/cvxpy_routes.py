@@ -1,7 +1,8 @@
 """The ways to solve an imported problem, in order: the first that takes it is its solver.
 
 closed_form, scalar, multiplier   a sum of pieces of the catalogue: φ, g and a linear f
-newton, splitting                 the same, where the terms couple the entries otherwise
+quadratic                         cvxpy's program where all its rows are linear, by solve_qp
+newton, splitting                 a sum of pieces of the catalogue that couple the entries otherwise
 conic                             cvxpy's cone program: any DPP problem
 """
 
@@ -18,6 +19,7 @@ from .cvxpy_cone import Cone, Recovery, dual_constraints
 from .cvxpy_confirm import differs
 from .cvxpy_conic import Conic
 from .cvxpy_pair import PairSolver
+from .cvxpy_quadratic import Quadratic
 from .cvxpy_read import read
 from .cvxpy_values import Parameters, Values
 
@@ -66,20 +68,25 @@ def routes(model: Model, confirm: bool) -> tuple[Route, list[str]]:
     """The first route that takes the problem and, where ``confirm``, agrees with cvxpy; and why those before do not."""
     parameters = Parameters(model.parameters)
     reasons: list[str] = []
-    attempts: list[Callable[[], Route]] = [
-        lambda: _pair(model, parameters, ("closed_form", "scalar", "multiplier")),
-        lambda: _pair(model, parameters, ("newton", "splitting")),
+    attempts: list[tuple[str, Callable[[], Route]]] = [
+        ("not by the catalogue", lambda: _pair(model, parameters, ("closed_form", "scalar", "multiplier"))),
+        ("not quadratic", lambda: _quadratic(model, parameters)),
+        ("not by the catalogue", lambda: _pair(model, parameters, ("newton", "splitting"))),
     ]
-    for attempt in attempts:
+    for words, attempt in attempts:
         try:
             route = attempt()
         except InputError as refusal:
-            reasons += [r for r in [f"not by the catalogue: {refusal}"] if r not in reasons]
+            reasons += [r for r in [f"{words}: {refusal}"] if r not in reasons]
             continue
         if confirm and (gap := differs(model, route)):
             reasons.append(f"not {route.name}: {gap}")
             continue
         return route, reasons
+    if not model.problem.is_dpp():
+        raise InputError(
+            f"a quadratic form whose matrix is a parameter needs a quadratic program: {'; '.join(reasons)}"
+        )
     return _conic(model, parameters), reasons
 
 
@@ -94,6 +101,15 @@ def _pair(model: Model, parameters: Parameters, solvers: tuple[str, ...]) -> Rou
     return PairRoute(solver, [Recovery.plain(starts[v.id], v) for v in model.variables])
 
 
+def _quadratic(model: Model, parameters: Parameters) -> Route:
+    cone = Cone(model.problem, parameters, "CLARABEL", quad_form=True)
+    return _read_off(Quadratic(cone), model)
+
+
 def _conic(model: Model, parameters: Parameters) -> Route:
-    cone, duals = Cone(model.problem, parameters, "DIFFCP"), dual_constraints(model.problem)
-    return ConeRoute(Conic(cone), [cone.recovery(v, duals) for v in model.variables])
+    return _read_off(Conic(Cone(model.problem, parameters, "DIFFCP")), model)
+
+
+def _read_off(solver: Conic | Quadratic, model: Model) -> Route:
+    duals = dual_constraints(model.problem)
+    return ConeRoute(solver, [solver.cone.recovery(v, duals) for v in model.variables])

@@ -1,0 +1,66 @@
+"""The cone program of a problem whose rows are all linear, as a batch of dense quadratic programs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..solution import INVALID
+from ..values import readable
+from .cvxpy_cone import Cone
+from .cvxpy_values import Values
+from .quadratic import solve_qp
+
+LARGEST = 1000  # variables and rows of a program held as dense matrices: 128 of them take 1 GB in float64
+
+
+class Quadratic:
+    """(x, y) of min ½x'Px + q'x, A x = b, G x ≤ h; y holds the multipliers of A, then of G."""
+
+    name = "quadratic"
+
+    def __init__(self, cone: Cone):
+        if not cone.polyhedral:
+            raise InputError("its cone program has other cones than equations and inequalities")
+        if cone.n + cone.m > LARGEST:
+            raise InputError(f"{cone.n} variables and {cone.m} rows are more than the {LARGEST} that are kept dense")
+        self.cone = cone
+
+    def solve(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(x, y, status, residual) of each element of the batch, in float64."""
+        program, dims = [t.double() for t in self.cone.dense(values)], (2, 1, 2, 1, 2, 1)
+        good = torch.ones(values.batch, dtype=torch.bool, device=values.like.device)
+        for t, d in zip(program, dims, strict=True):
+            good = good & t.detach().isfinite().flatten(-d).all(-1)
+        if not readable(good) or not bool(good.all()):
+            program = [_kept(t, good, d) for t, d in zip(program, dims, strict=True)]
+        else:
+            program[1] = program[1].expand(*values.batch, self.cone.n)
+        if not good.numel():
+            x, y = program[1], program[1].new_zeros(*values.batch, self.cone.m)
+            return x, y, torch.zeros(values.batch, dtype=torch.int8), y.new_zeros(values.batch)
+        if self.cone.P is not None and not self.cone.P.fixed:
+            program[0] = _convex(program[0])
+        found = solve_qp(*program, on_failure="ignore")
+        y = torch.cat([found.multipliers[k] for k in ("equality", "inequality")], -1)
+        return found.z, y, torch.where(good, found.status, INVALID), found.residual
+
+    def explain(self) -> str:
+        cone = self.cone
+        return (
+            f"quadratic: cvxpy's program of {cone.n} variables, {cone.dims.zero} equations and {cone.dims.nonneg} "
+            f"inequalities, all elements at once by interop.solve_qp"
+        )
+
+
+def _kept(t: Tensor, good: Tensor, dims: int) -> Tensor:
+    """t where ``good``, 0 elsewhere."""
+    mask = good.reshape(*good.shape, *[1] * dims)
+    return torch.where(mask, t.expand(*good.shape, *t.shape[-dims:]), 0.0)
+
+
+def _convex(p: Tensor) -> Tensor:
+    """P raised to least eigenvalue 0: parameters declared PSD are so up to the rounding of their dtype."""
+    short = -torch.linalg.eigvalsh(p.detach())[..., :1].clamp(max=0)
+    return p + torch.diag_embed(short.expand(p.shape[:-1]))
