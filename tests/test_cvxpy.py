@@ -52,6 +52,18 @@ def test_agrees_with_cvxpylayers(name: str) -> None:
         torch.testing.assert_close(g, h, atol=GRADIENT, rtol=GRADIENT)
 
 
+@pytest.mark.parametrize(("low", "solver"), [(0.1, "multiplier"), (0.0, "closed_form"), (-1.0, "closed_form")])
+def test_a_bound_inside_the_domain_of_the_entropy_is_kept(low: float, solver: str) -> None:
+    x, p = cp.Variable(3), cp.Parameter(3)
+    problem = cp.Problem(cp.Maximize(p @ x + cp.sum(cp.entr(x))), [cp.sum(x) == 1, x >= low])
+    layer = bln.from_cvxpy(problem, [p], [x], confirm=False)
+    assert layer.route.name == solver
+    z = layer(torch.tensor([2.0, 0.0, -3.0], dtype=F64))[0]
+    free = torch.tensor([2.0, 0.0], dtype=F64).softmax(-1) * 0.9
+    expected = torch.cat([free, z.new_tensor([0.1])]) if low > 0 else torch.tensor([2.0, 0.0, -3.0]).double().softmax(-1)
+    torch.testing.assert_close(z, expected, atol=1e-15, rtol=0)  # a few roundings of numbers below 1
+
+
 def ball_problem() -> tuple[cp.Problem, list[Any], list[Any]]:
     x, low = cp.Variable(2, name="x"), cp.Parameter(2, name="low")
     return cp.Problem(cp.Minimize(cp.sum_squares(x - 2)), [x >= low, cp.norm(x) <= 1.1, x <= 1]), [low], [x]

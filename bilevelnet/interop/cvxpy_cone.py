@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .cvxpy_values import Affine, Parameters, Values
+from .cvxpy_values import Affine, Parameters, Values, rowwise
 
 
 class Cone:
@@ -132,9 +132,11 @@ class Recovery:
 
     def __init__(self, dual: bool, place: np.ndarray, scale: np.ndarray | None, shape: tuple[int, ...]):
         self.dual, self.shape = dual, tuple(shape)
-        rowwise = np.arange(len(place)).reshape(self.shape, order="F").flatten()  # cvxpy counts column by column
-        self.place = torch.from_numpy(np.ascontiguousarray(place[rowwise]))
-        self.scale = None if scale is None else torch.from_numpy(scale[rowwise])
+        order = np.arange(len(place)).reshape(self.shape, order="F").flatten()  # cvxpy counts column by column
+        self.place = torch.from_numpy(np.ascontiguousarray(place[order]))
+        self.scale = None if scale is None else torch.from_numpy(scale[order])
+        low = int(place[0]) if len(place) else 0
+        self.run = low if scale is None and np.array_equal(place, low + np.arange(len(place))) else None
 
     @classmethod
     def plain(cls, start: int, variable: Any) -> Recovery:
@@ -144,6 +146,9 @@ class Recovery:
     def __call__(self, x: Tensor, y: Tensor | None) -> Tensor:
         source = y if self.dual else x
         assert source is not None
+        if self.run is not None:  # views
+            value = source if len(self.place) == source.shape[-1] else source.narrow(-1, self.run, len(self.place))
+            return value if len(self.shape) == 1 else rowwise(value, self.shape)
         value = source.index_select(-1, self.place.to(source.device))
         value = value if self.scale is None else value * self.scale.to(value)
         return value.reshape((*value.shape[:-1], *self.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -188,22 +189,22 @@ class Match:
         level = first.map(
             lambda *b: torch.cat([t.expand((*_batch(b), k)) for t, k in zip(b, widths, strict=True)], -1), *others
         )
-        positive = (lower is not None and lower.is_number(0.0)) or self.phi.domain.lo == 0
+        positive = self.phi.domain.lo == 0 if lower is None else lower.is_number(0.0)
         if len(a) == 1 and np.ptp(a) == 0 and positive:
             radius = level / Quantity(float(a[0, 0]))
-            sets.infeasible.append(lambda values: (radius.at(values) < 0).any(-1))
-            if upper is None and self.phi.domain.hi == np.inf:
+            sets.exclude(radius.map(lambda r: r < 0))
+            if upper is None:  # or dom φ states it
                 self.terms.append(make(regularizers.Simplex, radius=radius))
                 return None, None
             if upper is not None and upper.number is not None:
-                count, cap = self.n, upper
-                sets.infeasible.append(lambda values: (radius.at(values) > count * cap.at(values)).any(-1))
-                self.terms.append(make(regularizers.CappedSimplex, radius=radius, cap=cap))
+                count = self.n
+                sets.exclude(radius.map(lambda r, cap: r > count * cap, upper))
+                self.terms.append(make(regularizers.CappedSimplex, radius=radius, cap=upper))
                 return None, None
         coefficients = tuple(a[0].tolist()) if len(a) == 1 else tuple(map(tuple, a.tolist()))
         self.terms.append(make(regularizers.AffineSet, {"a": coefficients}, b=level))
         if len(a) == 1:
-            sets.infeasible.append(lambda values: _out_of_reach(a[0], level, sets, values))
+            sets.exclude(level.map(partial(_out_of_reach, torch.from_numpy(a[0])), sets.lower, sets.upper))
         return lower, upper
 
 
@@ -211,12 +212,10 @@ def _batch(tensors: Any) -> torch.Size:
     return torch.broadcast_shapes(*(t.shape[:-1] for t in tensors))
 
 
-def _out_of_reach(a: np.ndarray, level: Quantity, sets: Sets, values: Values) -> torch.Tensor:
-    """Where ⟨a, x⟩ = level for no x between the ends."""
-    rates = torch.from_numpy(a).to(values.like)
-    used = rates != 0
-    ends = [torch.where(used, rates * q.at(values), 0.0) for q in (sets.lower, sets.upper)]
-    low, high = torch.minimum(*ends).sum(-1), torch.maximum(*ends).sum(-1)
-    b = level.at(values).squeeze(-1)
+def _out_of_reach(a: torch.Tensor, b: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """Where ⟨a, x⟩ = b for no x between the ends."""
+    a = a.to(b)
+    ends = [torch.where(a != 0, a * end, 0.0) for end in (lower, upper)]
+    low, high = torch.minimum(*ends).sum(-1, keepdim=True), torch.maximum(*ends).sum(-1, keepdim=True)
     slack = 1e-9 * (1 + b.abs())  # the sums are rounded
     return (b < low - slack) | (b > high + slack)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ..closed_forms.plan import ClosedFormMap
+from ..domains import Interval
 from ..errors import InputError
 from ..maps import Map
 from ..problem import Prox, anchor
 from ..solution import INFEASIBLE, INVALID, KINK, squeeze, worst
 from ..solvers import registry
-from ..values import readable
+from ..values import extremes, readable
 from .cvxpy_match import Match
 from .cvxpy_read import Reading
 from .cvxpy_sets import infeasible
@@ -25,6 +30,9 @@ class PairSolver:
         self.map: Map = _bound(self.match, solvers)
         self.name = self.map.name
         self.prox = Prox(self.match.phi, self.match.g)
+        # The map where ∇ψ takes every value: what fails shows in z or in u = ∇φ(z).
+        closed = isinstance(self.map, ClosedFormMap) and self.map.psi.dual_domain == Interval()
+        self.onto: Any = self.map if closed else None
 
     def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """(z, status, the residual where ``full``) of each element."""
@@ -49,8 +57,8 @@ class PairSolver:
     def _solved(self, v: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         bound = self.map
         if bound.direct:
-            if bound.whole and readable(v) and bool(v.detach().isfinite().all()):
-                return bound.primal(v), None, v.new_zeros(v.shape[:-1], dtype=torch.int8)
+            if (sound := self._sound(v)) is not None:
+                return *sound, v.new_zeros(v.shape[:-1], dtype=torch.int8)
             status = worst(bound.status(v).broadcast_to(v.shape), (-1,))
             z, u = bound.primal(torch.where(status > KINK, anchor(self.match.phi, v), v)), None
         else:
@@ -59,6 +67,17 @@ class PairSolver:
         status = squeeze(status, (-1,))
         return z, u, torch.where((status <= KINK) & ~z.isfinite().all(-1), INVALID, status)
 
+    def _sound(self, v: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """(z, u) where one look tells that every element is solved: at v, and at z and u where weights may be NaN."""
+        if not (readable(v) and _finite(v)):
+            return None
+        if self.map.whole:
+            return self.map.primal(v), None
+        if self.onto is None:
+            return None
+        z, u = self.onto.point(v)
+        return (z, u) if _finite(z, u) else None
+
     def _residual(self, z: Tensor, u: Tensor | None, v: Tensor) -> Tensor:
         with torch.no_grad():
             u = self.prox.phi.grad(z) if u is None else u
@@ -66,6 +85,10 @@ class PairSolver:
 
     def explain(self) -> str:
         return f"{self.match.phi.label} + {self.match.g.label}: {self.map.explain()}"
+
+
+def _finite(*tensors: Tensor) -> bool:
+    return all(-math.inf < low and high < math.inf for low, high in extremes(*tensors))
 
 
 def _bound(match: Match, solvers: tuple[str, ...]) -> Map:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,6 @@ from .cvxpy_parts import Parts
 from .cvxpy_quantity import Quantity
 from .cvxpy_read import Line, Reading, Rows, exponent, kind
 from .cvxpy_values import Values
-
-Condition = Callable[[Values], Tensor]
 
 
 class Ball(NamedTuple):
@@ -35,7 +32,7 @@ class Sets:
         self.lower, self.upper = reading.lower, reading.upper
         self.equations: list[Rows] = []
         self.balls: list[Ball] = []
-        self.infeasible: list[Condition] = []
+        self.infeasible: list[Quantity] = []
         for line, equal, constraint in reading.constraints:
             try:
                 if line.terms:
@@ -44,8 +41,12 @@ class Sets:
                     self._linear(line.rows, equal)
             except InputError as refusal:
                 raise InputError(f"{constraint}: {refusal}") from refusal
-        if not (self.lower.is_number(-np.inf) or self.upper.is_number(np.inf)):
-            self.infeasible.append(lambda values: (self.lower.at(values) > self.upper.at(values)).any(-1))
+        self.exclude(self.lower.map(torch.gt, self.upper))
+
+    def exclude(self, broken: Quantity) -> None:
+        """No x where ``broken`` has an entry that is not 0; nothing to keep where it is known to have none."""
+        if not broken.is_number(0.0):
+            self.infeasible.append(broken)
 
     def _linear(self, rows: Rows, equal: bool) -> None:
         counts = np.diff(rows.matrix.indptr)
@@ -53,8 +54,7 @@ class Sets:
         if len(empty):
             offset = rows.offset.take(empty)
             slack = 1e-9  # a condition on the parameters alone, computed with rounding
-            missed = (lambda o: o.abs() > slack) if equal else (lambda o: o > slack)
-            self.infeasible.append(lambda values: missed(offset.at(values)).any(-1))
+            self.exclude(offset.map((lambda o: o.abs() > slack) if equal else (lambda o: o > slack)))
         if len(more):
             if not equal:
                 raise InputError("a linear inequality in several entries")
@@ -100,7 +100,7 @@ class Sets:
             self._ball(name, rows, level)
         elif name == "quad_over_lin" and axis is None and not term.arguments[1].matrix.nnz:
             square = level * term.arguments[1].offset
-            self.infeasible.append(lambda values: (square.at(values) < 0).any(-1))
+            self.exclude(square.map(lambda s: s < 0))
             self._ball("Pnorm", rows, square.map(lambda t: t.clamp(min=0).sqrt()))
         else:
             raise InputError(f"{name} with these arguments bounds no set of the catalogue")
@@ -110,14 +110,14 @@ class Sets:
         if len(g.index) != self.n:
             raise InputError("a ball of some of the entries")
         radius = radius / g.weight
-        self.infeasible.append(lambda values: (radius.at(values) < 0).any(-1))
+        self.exclude(radius.map(lambda r: r < 0))
         self.balls.append(Ball(name, radius, g.shift))
 
 
-def infeasible(conditions: list[Condition], values: Values) -> Tensor | None:
-    """Where some condition holds, over the batch."""
+def infeasible(conditions: list[Quantity], values: Values) -> Tensor | None:
+    """Where some condition has an entry that is not 0, over the batch; None where there is no condition."""
     found: Any = None
     for condition in conditions:
-        mask = condition(values)
+        mask = (condition.at(values) != 0).any(-1)
         found = mask if found is None else found | mask
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,16 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..values import at_least_float32, check_floating, readable
+from ..values import at_least_float32, check_floating, extremes, readable
+
+# What the declared signs say of the least and the greatest entry.
+SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "nonneg": lambda low, high: low >= 0,
+    "nonpos": lambda low, high: high <= 0,
+    "pos": lambda low, high: low > 0,
+    "neg": lambda low, high: high < 0,
+}
+SYMMETRIC = ("symmetric", "PSD", "NSD")
 
 
 class Values(NamedTuple):
@@ -31,6 +41,7 @@ class Parameters:
         self.names = [p.name() for p in parameters]
         self.sizes = [int(p.size) for p in parameters]
         self.offsets = np.cumsum([0, *self.sizes])
+        self.structured = any(p.attributes.get(a) for p in self.parameters for a in (*SYMMETRIC, "diag"))
 
     @property
     def total(self) -> int:
@@ -58,8 +69,9 @@ class Parameters:
                     f"needed, not {tuple(t.shape)}"
                 )
             batches.append(t.shape[:lead])
+        leading = set(batches) - {()}
         try:
-            batch = tuple(torch.broadcast_shapes(*batches))
+            batch = tuple(torch.broadcast_shapes(*leading)) if len(leading) > 1 else tuple(*leading)
         except RuntimeError as error:
             shapes = ", ".join(f"{n} {tuple(b)}" for n, b in zip(self.names, batches, strict=True))
             raise InputError(f"the batch dimensions do not broadcast: {shapes}") from error
@@ -71,19 +83,31 @@ class Parameters:
         """What is wrong with values: (words, mask over the batch) for each parameter that is NaN or infinite, or misses
         the sign or the symmetry that it was declared with.
         """
+        if self._sound(values):
+            return []
         found = []
         for p, x in zip(self.parameters, values.flat, strict=True):
             x = x.detach()
             found.append((f"parameter {p.name()} has a value that is not finite", ~x.isfinite().all(-1)))
-            for attribute, holds in (("nonneg", x >= 0), ("nonpos", x <= 0), ("pos", x > 0), ("neg", x < 0)):
-                if p.attributes.get(attribute):
-                    found.append((f"parameter {p.name()} was declared {attribute}=True", ~holds.all(-1)))
-            if any(p.attributes.get(a) for a in ("symmetric", "PSD", "NSD")):
+            for sign in (a for a in SIGNS if p.attributes[a]):
+                holds = SIGNS[sign](x, x).all(-1)
+                found.append((f"parameter {p.name()} was declared {sign}=True", ~holds))
+            if any(p.attributes.get(a) for a in SYMMETRIC):
                 found.append((f"parameter {p.name()} was declared {_kind(p)}", _asymmetric(p, x)))
             if p.attributes.get("diag"):
                 off = ~torch.eye(p.shape[0], dtype=torch.bool, device=x.device).flatten()
                 found.append((f"parameter {p.name()} was declared diag=True", (x[..., off] != 0).any(-1)))
         return [(words, mask) for words, mask in found if not readable(mask) or bool(mask.any())]
+
+    def _sound(self, values: Values) -> bool:
+        """Whether one look at each parameter tells that nothing is wrong."""
+        if self.structured or not readable(*values.flat) or not all(x.numel() for x in values.flat):
+            return False
+        ends = zip(self.parameters, extremes(*values.flat) if values.flat else (), strict=True)
+        return all(
+            -math.inf < low <= high < math.inf and all(SIGNS[a](low, high) for a in SIGNS if p.attributes[a])
+            for p, (low, high) in ends
+        )
 
 
 def _kind(p: Any) -> str:
@@ -107,6 +131,13 @@ def columns(t: Tensor, batch_ndim: int) -> Tensor:
     if t.ndim - batch_ndim > 1:
         t = t.permute(*range(batch_ndim), *event)
     return t.flatten(batch_ndim) if t.ndim > batch_ndim else t.unsqueeze(-1)
+
+
+def rowwise(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(…, size), entries column by column, as (…, *shape)."""
+    k = t.ndim - 1
+    event = range(k + len(shape) - 1, k - 1, -1)
+    return t.reshape((*t.shape[:-1], *shape[::-1])).permute((*range(k), *event))
 
 
 class Affine:
