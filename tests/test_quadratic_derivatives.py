@@ -32,27 +32,33 @@ def test_derivatives_of_first_and_second_order_in_all_arguments(n: int, p: int, 
 
 @pytest.mark.parametrize("size", [(10, 0, 5), (10, 3, 20), (30, 0, 60)])
 def test_every_element_of_a_large_batch_against_differences(size: tuple[int, int, int]) -> None:
-    """Also where all rows are active, so that the cotangent asks for nothing but the multipliers."""
-    program = draw(64, *size)
+    program = draw(128, *size)
     moves = [torch.randn_like(t) for t in program]
     # Differences of an error of t² |z'''|/6; where the active rows change within t they are none of the derivative.
     t = 1e-6
     ahead, behind = (answers(*(a + s * t * m for a, m in zip(program, moves, strict=True))) for s in (1, -1))
     _, tangents = jvp(answers, tuple(program), tuple(moves))
     same = ((ahead[2] > 0) == (behind[2] > 0)).all(-1)
-    assert same.sum() >= 62
+    assert same.sum() >= 124
     for a, b, tangent in zip(ahead, behind, tangents, strict=True):
         error = ((a - b) / (2 * t) - tangent).abs() / (1 + tangent.norm(dim=-1, keepdim=True))
         assert not (error > 1e-6)[same].any()
-    weights = [torch.randn_like(x) for x in tangents]
     program = [x.requires_grad_() for x in program]
-    total = sum((w * x).sum() for w, x in zip(weights, answers(*program), strict=True))
-    slopes = torch.autograd.grad(total, program, materialize_grads=True)  # type: ignore[arg-type]
-    back = sum((g * m).sum() for g, m in zip(slopes, moves, strict=True))
-    # Reverse and forward mode are the same numbers summed in another order.
-    torch.testing.assert_close(
-        back, sum((w * x).sum() for w, x in zip(weights, tangents, strict=True)), rtol=1e-9, atol=1e-9
-    )
+    for count in (1, 3):  # of z alone, then of the multipliers too
+        found, tangent = answers(*program)[:count], tangents[:count]
+        weights = [torch.randn_like(x) for x in tangent]
+        total = sum((w * x).sum() for w, x in zip(weights, found, strict=True))
+        slopes = torch.autograd.grad(total, program, materialize_grads=True)  # type: ignore[arg-type]
+        back = sum((g * m).flatten(1).sum(1) for g, m in zip(slopes, moves, strict=True))
+        forward = sum((w * x).sum(-1) for w, x in zip(weights, tangent, strict=True))
+        torch.testing.assert_close(back, forward, rtol=1e-8, atol=1e-8)  # the same numbers summed in another order
+
+
+def test_a_program_whose_rows_are_all_active() -> None:
+    """The adjoint's right side is a force alone, and every row's entry of it zero."""
+    Q, q, _, _, G, h = (t[5] for t in draw(128, 10, 0, 5))
+    assert (qp(Q, q, None, None, G, h)[1].inequality > 0).all()
+    assert gradcheck(lambda x: qp(Q, x, None, None, G, h)[0], q.requires_grad_())
 
 
 def test_transforms_agree_with_backward() -> None:
