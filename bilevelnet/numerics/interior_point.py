@@ -6,83 +6,108 @@ Source: Mehrotra, On the implementation of a primal-dual interior point method (
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from .kkt import HARD, Factor, System, largest
+from .kkt import HARD
+
+Pair = tuple[Tensor, Tensor]
+TINY = 1e-300
+
+
+class Factored(Protocol):
+    def solve(self, a: Tensor, c: Tensor) -> Pair:
+        """(z, w) with Q z + Cᵀw = a, C z − w/D = c."""
+
+
+class Equations(Protocol):
+    """A System, or a Condensed one, whose z has no entries."""
+
+    def image(self, z: Tensor, w: Tensor) -> Pair:
+        """(Q z + Cᵀw, C z)."""
+
+    def factor(self, d: Tensor) -> Factored: ...
 
 
 class Interior(NamedTuple):
-    """z (B, n), w = (y, λ) (B, r), s (B, m), the gap that it stopped at (B,), relative to the terms."""
+    """z (B, n), w = (y, λ) (B, r), s (B, m), what is left of the equations −q − Qz − Cᵀw (B, n) and d − Cz − s (B, r).
+
+    ``left``: by how much that has shrunk, ``first``: μ at the start (B, 1).
+    """
 
     z: Tensor
     w: Tensor
     s: Tensor
-    gap: Tensor
+    force: Tensor
+    room: Tensor
+    left: Tensor
+    first: Tensor
 
 
-def begin(system: System, q: Tensor, d: Tensor, p: int) -> Interior:
+def begin(system: Equations, q: Tensor, d: Tensor, p: int) -> Interior:
     """The minimiser where an excess costs its square; s and λ are moved inside by their mean size."""
-    weights = torch.cat([torch.full_like(d[:, :p], HARD), torch.ones_like(d[:, p:])], -1)
-    z, w = system.factor(weights).solve(-q, d)
-    inner = w[:, p:]
+    m = d.shape[-1] - p
+    z, w = system.factor(_weights(p, d.new_ones(len(d), m))).solve(-q, d)
+    y, inner = w.split([p, m], -1)
     floor = inner.abs().mean(-1, keepdim=True).clamp(min=1e-8)
     s, dual = (-inner).clamp(min=0) + floor, inner.clamp(min=0) + floor
-    return Interior(z, torch.cat([w[:, :p], dual], -1), s, torch.full_like(z[:, 0], torch.inf))
+    w = torch.cat([y, dual], -1)
+    force, image = system.image(z, w)
+    room = d - image - torch.nn.functional.pad(s, (p, 0))
+    return Interior(z, w, s, -q - force, room, torch.ones_like(floor), _mean(s * dual))
 
 
-def advance(
-    system: System, q: Tensor, d: Tensor, p: int, at: Interior, tol: float, max_iter: int
-) -> tuple[Interior, int]:
-    """Steps until every gap is below ``tol``; elements that are done wait. And the number of steps."""
+def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) -> tuple[Interior, int]:
+    """Steps until μ and the residuals have shrunk to ``tol``; elements that are done wait. And the number of steps."""
     for iteration in range(max_iter + 1):
-        z, w, s, _ = at
+        z, w, s, force, room, left, first = at
         dual = w[:, p:]
-        qz, cz = system.image(z, w)
-        ra, rc = -q - qz, d - cz
-        rc = torch.cat([rc[:, :p], rc[:, p:] - s], -1)
-        mu = (s * dual).mean(-1, keepdim=True)
-        gap = _gap(q, d, p, at, ra, rc, qz, cz, mu)
-        active = ((gap > tol) & gap.isfinite())[:, None]
-        at = at._replace(gap=torch.where(active[:, 0] | at.gap.isinf(), gap, at.gap))
+        mu = _mean(s * dual)
+        active = torch.maximum(mu / first, left) > tol
         if iteration == max_iter or not bool(active.any()):
             break
-        weights = torch.cat([torch.full_like(w[:, :p], HARD), dual / s], -1)
-        factor = system.factor(weights)
-        _, _, ds, dl = _step(factor, ra, rc, s, p, s)
-        length = _length(s, ds, dual, dl, 1.0)
-        sigma = ((s + length * ds) * (dual + length * dl)).mean(-1, keepdim=True) / mu
-        target = sigma**3 * mu - ds * dl
-        dz, dw, ds, dl = _step(factor, ra, rc, s, p, s - target / dual)
-        length = torch.where(active, _length(s, ds, dual, dl, 0.995), 0.0)
-        moved = z + length * dz, w + length * dw, s + length * ds
-        fine = moved[0].isfinite().all(-1, keepdim=True) & moved[1].isfinite().all(-1, keepdim=True) & active
-        z, w, s = (torch.where(fine, new, old) for new, old in zip(moved, (z, w, s), strict=True))
-        at = Interior(z, w, s, at.gap)
+        ratio = s / dual
+        factor = system.factor(_weights(p, dual / s))
+        ds, dl = _step(factor, force, room, ratio, p, s)[2:]
+        length = _length(s, ds, dual, dl)
+        sigma = _mean((s + length * ds) * (dual + length * dl)) / mu
+        move = s - (sigma**3 * mu - ds * dl) / dual
+        dz, dw, ds, dl = _step(factor, force, room, ratio, p, move)
+        length = 0.995 * _length(s, ds, dual, dl)
+        whole = dw.sum(-1, keepdim=True) + dz.sum(-1, keepdim=True)
+        length = torch.where(active & whole.isfinite(), length.clamp(max=1.0), 0.0)
+        rest = 1 - length
+        room = rest * room
+        if p:
+            room[:, :p] -= length * dw[:, :p] / HARD
+        at = Interior(
+            _along(z, length, dz), _along(w, length, dw), _along(s, length, ds), rest * force, room, rest * left, first
+        )
     return at, iteration
 
 
-def _step(factor: Factor, ra: Tensor, rc: Tensor, s: Tensor, p: int, move: Tensor) -> tuple[Tensor, ...]:
-    """(dz, dw, ds, dλ) where λ ds + s dλ = −λ ``move``."""
-    right = torch.cat([rc[:, :p], rc[:, p:] + move], -1)
-    dz, dw = factor.solve(ra, right)
+def _weights(p: int, inner: Tensor) -> Tensor:
+    return torch.nn.functional.pad(inner, (p, 0), value=HARD)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(-1, keepdim=True)
+
+
+def _along(x: Tensor, length: Tensor, step: Tensor) -> Tensor:
+    return torch.where(length > 0, x + length * step, x)
+
+
+def _step(factor: Factored, force: Tensor, room: Tensor, ratio: Tensor, p: int, move: Tensor) -> tuple[Tensor, ...]:
+    """(dz, dw, ds, dλ) where ds + (s/λ) dλ = −``move``."""
+    dz, dw = factor.solve(force, room + (torch.nn.functional.pad(move, (p, 0)) if p else move))
     dl = dw[:, p:]
-    return dz, dw, -move - dl / factor.d[:, p:], dl
+    return dz, dw, -move - ratio * dl, dl
 
 
-def _length(s: Tensor, ds: Tensor, dual: Tensor, dl: Tensor, share: float) -> Tensor:
-    """The longest step, at most 1, that keeps s and λ positive, times ``share``."""
-    fall = torch.maximum((-ds / s).amax(-1, keepdim=True), (-dl / dual).amax(-1, keepdim=True))
-    return (share / fall.clamp(min=1e-300)).clamp(max=1.0)
-
-
-def _gap(
-    q: Tensor, d: Tensor, p: int, at: Interior, ra: Tensor, rc: Tensor, qz: Tensor, cz: Tensor, mu: Tensor
-) -> Tensor:
-    """The largest of the residuals and μ, each relative to its terms."""
-    force = torch.maximum(largest(q), largest(qz)).clamp(min=1e-300)
-    room = torch.maximum(torch.maximum(largest(d), largest(cz)), torch.finfo(q.dtype).eps * force)
-    work = force * torch.maximum(largest(at.z), room)
-    return torch.maximum(torch.maximum(largest(ra) / force, largest(rc) / room), mu.squeeze(-1) / work)
+def _length(s: Tensor, ds: Tensor, dual: Tensor, dl: Tensor) -> Tensor:
+    """The longest step, at most about 1, that keeps s and λ from being negative."""
+    fall = torch.minimum((ds / s).amin(-1, keepdim=True), (dl / dual).amin(-1, keepdim=True))
+    return 1 / (-fall).clamp(min=0.995)

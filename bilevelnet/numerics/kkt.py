@@ -7,8 +7,6 @@ are (n, n) and (r, n) where all programs share them, else they have the batch in
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -21,50 +19,6 @@ TINY = 1e-300
 def times(matrix: Tensor, x: Tensor) -> Tensor:
     """M x for vectors (B, n)."""
     return x @ matrix.mT if matrix.ndim == 2 else (matrix @ x.unsqueeze(-1)).squeeze(-1)
-
-
-def scales(q: Tensor, c: Tensor, rounds: int = 3) -> tuple[Tensor, Tensor]:
-    """Powers of two (t, s) for which diag(t) Q diag(t) and diag(s) C diag(t) have rows and columns of size about 1.
-
-    Ruiz, A scaling algorithm to equilibrate both rows and columns norms in matrices (2001).
-    """
-    batch = max((q.shape[:-2], c.shape[:-2]), key=len)
-    t, s = q.new_ones(*batch, q.shape[-1]), q.new_ones(*batch, c.shape[-2])
-    big_q, big_c = q.abs(), c.abs()
-    for _ in range(rounds):
-        rows = times_max(big_c, t) * s
-        columns = torch.maximum(times_max(big_q, t), times_max(big_c.mT, s) if c.shape[-2] else torch.zeros_like(t)) * t
-        t, s = t / _root(columns), s / _root(rows)
-    return t.log2().round().exp2(), s.log2().round().exp2()
-
-
-def times_max(matrix: Tensor, x: Tensor) -> Tensor:
-    """max_j M_ij x_j."""
-    return (matrix * x.unsqueeze(-2)).amax(-1)
-
-
-def _root(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, 1.0).sqrt()
-
-
-class Scaled(NamedTuple):
-    """System of Q̃ = T Q T/γ and C̃ = S C T, with z = T z̃ and w = γ S w̃."""
-
-    system: System
-    t: Tensor
-    s: Tensor
-    cost: Tensor
-
-
-def scaled(q_matrix: Tensor, c: Tensor, force: Tensor) -> Scaled:
-    """The scaled system; ``force`` (B, n) is the size of the objective where Q = 0."""
-    t, s = scales(q_matrix, c)
-    q_matrix, c = q_matrix * t.unsqueeze(-1) * t.unsqueeze(-2), c * s.unsqueeze(-1) * t.unsqueeze(-2)
-    size = largest(q_matrix.flatten(-2)).log2().round().exp2()
-    some = size > 0
-    own = largest(force * t)
-    cost = torch.where(some, size, torch.where(own > 0, own, 1.0).log2().round().exp2()).unsqueeze(-1)
-    return Scaled(System(q_matrix / torch.where(some, size, 1.0)[..., None, None], c), t, s, cost)
 
 
 class System:
@@ -100,6 +54,12 @@ class System:
     def factor(self, d: Tensor) -> Factor:
         return Thin(self, d) if self.thin else Normal(self, d)
 
+    def solve_q(self, a: Tensor) -> Tensor:
+        """Q⁻¹ a."""
+        if self.factor_q.ndim == 2:
+            return torch.cholesky_solve(a.mT, self.factor_q).mT
+        return torch.cholesky_solve(a.unsqueeze(-1), self.factor_q).squeeze(-1)
+
 
 class Factor:
     def __init__(self, system: System, d: Tensor):
@@ -134,7 +94,7 @@ class Factor:
             # What no (z, w) reaches stays: the rest is watched for its change.
             moved = torch.cat([ra / force[:, None], rc / room[:, None]], -1)
             before, rest, change = change, moved, largest(moved - rest)
-            if bool(((norm <= eps) | ((change >= 0.5 * before) & before.isfinite())).all()):
+            if bool(((norm <= 16 * eps) | ((change >= 0.5 * before) & before.isfinite())).all()):
                 break
             dz, dw = self.solve(ra, rc)
             z, w = z + dz, w + dw
@@ -147,8 +107,7 @@ class Normal(Factor):
     def __init__(self, system: System, d: Tensor):
         super().__init__(system, d)
         c = system.c
-        weighted = c.mT * d.unsqueeze(-2)
-        self.lower = torch.linalg.cholesky_ex(system.shifted + weighted @ c)[0]
+        self.lower = torch.linalg.cholesky_ex(system.shifted + (c.mT * d.unsqueeze(-2)) @ c)[0]
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.cholesky_solve((a + times(self.system.c.mT, self.d * c)).unsqueeze(-1), self.lower).squeeze(-1)
@@ -160,23 +119,47 @@ class Thin(Factor):
 
     def __init__(self, system: System, d: Tensor):
         super().__init__(system, d)
-        self.root = d.sqrt()
-        matrix = system.gram * self.root.unsqueeze(-1) * self.root.unsqueeze(-2)
-        matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
-        self.lower = torch.linalg.cholesky_ex(matrix)[0]
+        self.root, self.lower = _scaled_gram(system, d)
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         right = self.root * (times(self.system.back.mT, a) - c)
         w = self.root * torch.cholesky_solve(right.unsqueeze(-1), self.lower).squeeze(-1)
-        return solve_shared(self.system.factor_q, a) - times(self.system.back, w), w
+        return self.system.solve_q(a) - times(self.system.back, w), w
 
 
-def solve_shared(lower: Tensor, a: Tensor) -> Tensor:
-    if lower.ndim == 2:
-        return torch.cholesky_solve(a.mT, lower).mT
-    return torch.cholesky_solve(a.unsqueeze(-1), lower).squeeze(-1)
+class Condensed:
+    """The programs of a thin system without z = −Q⁻¹(q + Cᵀ w): what is left is −C Q⁻¹ Cᵀ w + s = d + C Q⁻¹ q."""
+
+    def __init__(self, system: System):
+        self.system = system
+
+    def image(self, z: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        return z, -times(self.system.gram, w)
+
+    def factor(self, d: Tensor) -> CondensedFactor:
+        return CondensedFactor(self.system, d)
+
+
+class CondensedFactor:
+    """(1/D + C Q⁻¹ Cᵀ) w = −c, beside a z without entries."""
+
+    def __init__(self, system: System, d: Tensor):
+        self.root, self.lower = _scaled_gram(system, d)
+
+    def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return a, -self.root * torch.cholesky_solve((self.root * c).unsqueeze(-1), self.lower).squeeze(-1)
+
+
+def _scaled_gram(system: System, d: Tensor) -> tuple[Tensor, Tensor]:
+    """D^½, and the Cholesky factor of I + D^½ C Q⁻¹ Cᵀ D^½."""
+    root = d.sqrt()
+    matrix = system.gram * (root.unsqueeze(-1) * root.unsqueeze(-2))
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    return root, torch.linalg.cholesky_ex(matrix)[0]
 
 
 def largest(x: Tensor) -> Tensor:
     """max |x| of each element."""
-    return x.abs().amax(-1) if x.shape[-1] else x.new_zeros(x.shape[:-1])
+    if not x.shape[-1]:
+        return x.new_zeros(x.shape[:-1])
+    return torch.linalg.vector_norm(x, torch.inf, dim=-1)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .bracket import FOUND, LIMIT
 from .interior_point import Interior, advance, begin
-from .kkt import HARD, System, largest, scaled, times
+from .kkt import HARD, Condensed, System, largest, times
+from .kkt_scaling import scaled
 
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
 ROUNDS = 10  # changes of the set of active rows before the interior point goes on
@@ -61,7 +62,7 @@ def minimise(
     q_matrix: Tensor, q: Tensor, c: Tensor, d: Tensor, p: int, start: Tensor | None, max_iter: int, tol: float
 ) -> Optimum:
     """The Optimum of each program; ``start`` is (z, w) of nearby ones."""
-    system, t, s, cost = scaled(q_matrix, c, q)
+    system, t, s, cost = scaled(q_matrix, c, q, d)
     program = Program(system, q * t / cost, d * s, p, torch.arange(len(q), device=q.device))
     if start is not None:
         z, w = start.split([q.shape[-1], d.shape[-1]], -1)
@@ -80,63 +81,89 @@ def _search(program: Program, start: Tensor | None, max_iter: int, tol: float, a
     convex = program.system.convex.expand(len(z))
     code = torch.where(convex, LIMIT, NOT_CONVEX).to(torch.int8)
     out = Optimum(z, w, torch.zeros_like(w, dtype=torch.bool), code, 0)
-    here, total = program.take(convex), 0
+    here = program.take(convex)
     if start is not None or program.p == program.d.shape[-1]:
         if start is not None:
             z, w = start.split([z.shape[-1], w.shape[-1]], -1)
-        here = here.take(~_settle(here, out, z[here.places], w[here.places], w[here.places] > 0))
+        here = here.take(~polish(here, out, z[here.places], w[here.places], w[here.places] > 0))
         if program.p == program.d.shape[-1]:
             if ask is not None and len(here.places):
                 ask(here, out)
             return out
-    at = begin(here.system, here.q, here.d, here.p)
+    inside, total = _Inside(here), 0
     for gap in GAPS:
         if not len(here.places):
             break
-        at, steps = advance(here.system, here.q, here.d, here.p, at, max(gap, tol), min(PATIENCE, max_iter - total))
-        total += steps
-        guess = torch.cat([at.w[:, : here.p] == 0, at.w[:, here.p :] > at.s], -1)
-        out.z[here.places], out.w[here.places], out.active[here.places] = at.z, at.w, guess
-        left = ~_settle(here, out, at.z, at.w, guess)
-        here, at = here.take(left), Interior(*(x[left] for x in at))
-        if ask is not None and gap == GAPS[0] and len(here.places):
-            left = ~ask(here, out)
-            here, at = here.take(left), Interior(*(x[left] for x in at))
+        total += inside.advance(max(gap, tol), min(PATIENCE, max_iter - total))
+        solved = polish(here, out, *inside.point())
+        if ask is not None and gap == GAPS[0] and not bool(solved.all()):
+            solved[~solved] = ask(here.take(~solved), out)
+        here = here.take(~solved)
+        inside.keep(here, ~solved)
     return out._replace(iterations=total)
 
 
-def _settle(program: Program, out: Optimum, z: Tensor, w: Tensor, guess: Tensor) -> Tensor:
-    """Polish, write the elements that this solves, and say which."""
-    z, w, active, good = polish(program, z, w, guess)
-    index = program.places[good]
-    out.z[index], out.w[index], out.active[index], out.code[index] = z[good], w[good], active[good], FOUND
-    return good
+class _Inside:
+    """The interior point of the elements of a program, which is condensed to its multipliers where that is less."""
+
+    def __init__(self, program: Program):
+        self.program, p = program, program.p
+        q, d = program.q, program.d
+        if program.system.thin:
+            q, d = q[:, :0], d + times(program.system.back.mT, q)
+        self.at = begin(self._equations(), q, d, p)
+
+    def _equations(self) -> System | Condensed:
+        system = self.program.system
+        return Condensed(system) if system.thin else system
+
+    def advance(self, tol: float, max_iter: int) -> int:
+        self.at, steps = advance(self._equations(), self.program.p, self.at, tol, max_iter)
+        return steps
+
+    def point(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, w, which rows look active)."""
+        (system, q, _, p, _), w = self.program, self.at.w
+        z = -system.solve_q(q + times(system.c.mT, w)) if system.thin else self.at.z
+        return z, w, torch.nn.functional.pad(w[:, p:] > self.at.s, (p, 0), value=True)
+
+    def keep(self, program: Program, mask: Tensor) -> None:
+        if program is not self.program:
+            self.program, self.at = program, Interior(*(x[mask] for x in self.at))
 
 
-def polish(program: Program, z: Tensor, w: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(z, w, active rows, whether that is the solution) by the equations of the active rows, at first ``guess``.
+def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor) -> Tensor:
+    """Solve by the equations of the active rows, at first those given; write the elements solved, and say which.
 
-    They change as long as a multiplier is negative or a row exceeded: Hintermüller, Ito & Kunisch, The primal-dual
-    active set strategy as a semismooth Newton method (2002).
+    Rows change as long as a multiplier is negative or a row exceeded: Hintermüller, Ito & Kunisch, The primal-dual
+    active set strategy as a semismooth Newton method (2002). What is not solved is written as it came.
     """
-    system, q, d, p, _ = program
-    equation = torch.arange(d.shape[-1], device=d.device) < p
-    active = guess | equation
-    eps = torch.finfo(q.dtype).eps
+    solved = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    equation = torch.arange(w.shape[-1], device=w.device) < program.p
+    eps = torch.finfo(z.dtype).eps
+    active = active | equation
+    out.z[program.places], out.w[program.places], out.active[program.places] = z, w, active
+    here, which = program, torch.arange(len(z), device=z.device)
     for _ in range(ROUNDS):
-        factor = system.factor(active.to(q.dtype) * HARD)
-        z, w, ra, rc = factor.refine(-q, d, z, w)
+        system, q, d, _, places = here
+        z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(-q, d, z, w)
         excess = times(system.c, z) - d
-        room = 1e3 * eps * (d.abs() + largest(z)[:, None] + eps * largest(q)[:, None])
-        force = 1e3 * eps * (largest(q) + largest(w) + largest(z))[:, None]
-        wrong = ~equation & ((~active & (excess > room)) | (active & (w < -force)))
-        exact = (rc.abs() <= room).all(-1) & (ra.abs() <= force).all(-1)
-        good = exact & ~wrong.any(-1)
-        if bool((good | ~wrong.any(-1)).all()):
+        slack = 1e3 * eps * (d.abs() + (largest(z) + eps * largest(q)).unsqueeze(-1))
+        load = 1e3 * eps * (largest(q) + largest(w) + largest(z)).unsqueeze(-1)
+        wrong = ~equation & torch.where(active, w < -load, excess > slack)
+        stays = ~wrong.any(-1)
+        good = stays & (room.abs() <= slack).all(-1) & (force.abs() <= load).all(-1)
+        if bool(good.any()):
+            held = active | (excess.abs() <= slack)
+            w = torch.where(equation, w, w.clamp(min=0))
+            where = places[good]
+            out.z[where], out.w[where], out.active[where], out.code[where] = z[good], w[good], held[good], FOUND
+            solved[which[good]] = True
+        if bool(stays.all()):
             break
-        active = torch.where(wrong, ~active, active)
-    w = torch.where(equation, w, w.clamp(min=0))
-    return z, w, active | (excess.abs() <= room), good
+        z, w, active, which = (x[~stays] for x in (z, w, torch.where(wrong, ~active, active), which))
+        here = here.take(~stays)
+    return solved
 
 
 def prove(program: Program, out: Optimum) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .kkt import HARD, scaled
+from .kkt import HARD
+from .kkt_scaling import scaled
 from .operator import define, register
 from .quadratic import minimise
 
@@ -88,7 +89,7 @@ def _kkt(family: Any, a: Tensor, start: Any, tensors: list[Tensor]) -> tuple[Ten
     if not batch.numel():
         return torch.empty_like(a), torch.empty_like(b)
     flat, rows = _flat(a, batch, 1), _flat(b, batch, 1)
-    system, t, s, cost = scaled(_flat(q_matrix, batch, 2), _flat(c, batch, 2), torch.ones_like(flat))
+    system, t, s, cost = scaled(_flat(q_matrix, batch, 2), _flat(c, batch, 2), flat, rows)
     keep = _flat(active, batch, 1)
     factor = system.factor(keep.to(a.dtype) * HARD)
     right, rows = flat * t / cost, torch.where(keep, rows * s, 0.0)
