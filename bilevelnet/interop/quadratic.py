@@ -14,7 +14,7 @@ from ..numerics.kkt_solution import solution
 from ..numerics.quadratic import INFEASIBLE as EMPTY
 from ..numerics.quadratic import NOT_CONVEX
 from ..numerics.quadratic import UNBOUNDED as ENDLESS
-from ..numerics.quadratic_search import Minimum, quadratic
+from ..numerics.quadratic_search import quadratic
 from ..solution import (
     CONVERGED,
     INFEASIBLE,
@@ -116,7 +116,7 @@ class _Solved:
             raise InputError(f"max_iter >= 1 is needed, not {max_iter}")
         self.data = data
         matrix, q, c, d = data.matrix, data.q, data.c, data.d
-        self.found: Minimum = quadratic(matrix, q, c, d, data.p, data.start(init), max_iter, 0.0)
+        self.found, known = quadratic(matrix, q, c, d, data.p, data.start(init), max_iter)
         code = self.found.code
         status = torch.where(code == FOUND, CONVERGED, torch.where(code == NOT_CONVEX, INVALID, MAX_ITER))
         status = torch.where(code == EMPTY, INFEASIBLE, torch.where(code == ENDLESS, UNBOUNDED, status))
@@ -128,7 +128,7 @@ class _Solved:
         lost = (self.status > MAX_ITER).unsqueeze(-1)
         if tracked(matrix, q, c, d):
             held = self.found.active
-            z, w = solution(-q, torch.where(held, d, 0.0), matrix, c, held, z, w)
+            z, w = solution(-q, torch.where(held, d, 0.0), matrix, c, held, z, w, known)
         z, w = torch.where(lost, torch.nan, z), torch.where(lost, torch.nan, w)
         if on_failure == "nan" or (on_failure != "ignore" and not readable(z, code)):
             w = torch.where((self.status > KINK).unsqueeze(-1), torch.nan, w)
@@ -160,7 +160,7 @@ class _Solved:
         first order in the distance of the multipliers from those of z*, and with the rounding of each term.
         """
         data, eps = self.data, torch.finfo(torch.float64).eps
-        matrix, c, z, w = data.matrix.detach(), data.c.detach(), self.found.z, self.found.w
+        matrix, c, z, w = (data.matrix + data.matrix.mT).detach() / 2, data.c.detach(), self.found.z, self.found.w
         force = times(matrix, z) + data.q.detach() + times(c.mT, w)
         slack = data.d.detach() - times(c, z)
         natural = torch.cat([slack[..., : data.p], torch.minimum(w, slack)[..., data.p :]], -1)

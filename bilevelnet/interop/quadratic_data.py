@@ -66,7 +66,7 @@ def given(Q: Tensor, q: Tensor, A: Tensor | None, b: Tensor | None, G: Tensor | 
         rows[right] = q.new_zeros(0).double() if vector is None else vector.double()
     p = rows["A"].shape[-2]
     whole = _spread(Q.double(), batch)
-    whole, c = (whole + whole.mT) / 2, _stacked(rows["A"], rows["G"])
+    c = _stacked(rows["A"], rows["G"])
     linear = q.double().expand(*batch, n)
     d = torch.cat([rows[k].expand(*batch, rows[k].shape[-1]) for k in ("b", "h")], -1)
     good = torch.ones(batch, dtype=torch.bool, device=q.device)

@@ -17,7 +17,9 @@ TINY = 1e-300
 
 
 def times(matrix: Tensor, x: Tensor) -> Tensor:
-    """M x for vectors (B, n)."""
+    """M x for vectors (B, n), or one."""
+    if matrix.ndim == 2 and x.ndim == 1:
+        return matrix @ x
     return x @ matrix.mT if matrix.ndim == 2 else (matrix @ x.unsqueeze(-1)).squeeze(-1)
 
 

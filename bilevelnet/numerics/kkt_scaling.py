@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kkt import System, largest
+from .kkt import System, largest, times
 
 ROUNDS = 2
 
@@ -22,36 +22,32 @@ class Scaled(NamedTuple):
 
 
 def scaled(q_matrix: Tensor, c: Tensor, q: Tensor, d: Tensor) -> Scaled:
-    """The scaled system; where Q = 0, γ makes q/γ as large as d."""
-    t, s = _scales(q_matrix, c)
-    size = (q_matrix * t.unsqueeze(-1) * t.unsqueeze(-2)).abs().amax((-2, -1))
+    """The scaled system of the symmetric part of Q; where Q = 0, γ makes q/γ as large as d."""
+    double = q_matrix + q_matrix.mT
+    t, s, size = _scales(double, c)
     cost = _power_of_two(torch.where(size > 0, size, _some(largest(q * t)) / _some(largest(d * s)))).unsqueeze(-1)
-    size = _power_of_two(_some(size))
-    q_matrix = q_matrix * ((t / size.unsqueeze(-1)).unsqueeze(-1) * t.unsqueeze(-2))
-    return Scaled(System(q_matrix, c * (s.unsqueeze(-1) * t.unsqueeze(-2))), t, s, cost)
+    share = t / (2 * _power_of_two(_some(size))).unsqueeze(-1)
+    matrix = double * (share.unsqueeze(-1) * t.unsqueeze(-2))
+    return Scaled(System(matrix, c * (s.unsqueeze(-1) * t.unsqueeze(-2))), t, s, cost)
 
 
-def _scales(q_matrix: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """(t, s) for which the rows of S C T have norm 1, and the columns of [T Q T/γ; S C T] norms about 1.
+def _scales(q_matrix: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(t, s, γ) for which the rows of S C T have norm 1, and the columns of [T Q T/γ; S C T] norms about 1.
 
     Ruiz, A scaling algorithm to equilibrate both rows and columns norms in matrices (2001); what is only a matter of
     units, of the rows of C and of the objective, is taken off at once.
     """
     batch = max((q_matrix.shape[:-2], c.shape[:-2]), key=len)
     t = q_matrix.new_ones(*batch, q_matrix.shape[-1])
-    for _ in range(ROUNDS):
-        curvature = t * _norms(q_matrix, t)
-        unit = curvature.amax(-1, keepdim=True)
-        curvature, s = curvature / torch.where(unit > 0, unit, 1.0), 1 / _some(_norms(c, t))
-        t = t / _some((curvature**2 + (t * _norms(c.mT, s)) ** 2).sqrt()).sqrt()
-    return _power_of_two(t), _power_of_two(1 / _some(_norms(c, t)))
-
-
-def _norms(matrix: Tensor, x: Tensor) -> Tensor:
-    """The norm of each row of M diag(x)."""
-    if not matrix.shape[-1]:
-        return matrix.new_zeros(matrix.shape[:-1])
-    return torch.linalg.vector_norm(matrix * x.unsqueeze(-2), dim=-1)
+    q_squares, c_squares = q_matrix.square(), c.square()
+    for last in (*[False] * ROUNDS, True):
+        curvature = t * times(q_squares, t.square()).sqrt()
+        size = curvature.amax(-1)
+        s = 1 / _some(times(c_squares, t.square()).sqrt())
+        if not last:
+            share = (curvature / _some(size).unsqueeze(-1)).square()
+            t = t / _some((share + t.square() * times(c_squares.mT, s.square())).sqrt()).sqrt()
+    return _power_of_two(t), _power_of_two(s), size
 
 
 def _some(x: Tensor) -> Tensor:

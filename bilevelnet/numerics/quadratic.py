@@ -16,7 +16,7 @@ from torch import Tensor
 from .bracket import FOUND, LIMIT
 from .interior_point import Interior, advance, begin
 from .kkt import HARD, Condensed, System, largest, times
-from .kkt_scaling import scaled
+from .kkt_scaling import Scaled, scaled
 
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
 ROUNDS = 10  # changes of the set of active rows before the interior point goes on
@@ -59,23 +59,24 @@ class Program(NamedTuple):
 
 
 def minimise(
-    q_matrix: Tensor, q: Tensor, c: Tensor, d: Tensor, p: int, start: Tensor | None, max_iter: int, tol: float
-) -> Optimum:
-    """The Optimum of each program; ``start`` is (z, w) of nearby ones."""
-    system, t, s, cost = scaled(q_matrix, c, q, d)
+    q_matrix: Tensor, q: Tensor, c: Tensor, d: Tensor, p: int, start: Tensor | None, max_iter: int
+) -> tuple[Optimum, Scaled]:
+    """The Optimum of each program, and the system it was found with; ``start`` is (z, w) of nearby ones."""
+    known = scaled(q_matrix, c, q, d)
+    system, t, s, cost = known
     program = Program(system, q * t / cost, d * s, p, torch.arange(len(q), device=q.device))
     if start is not None:
         z, w = start.split([q.shape[-1], d.shape[-1]], -1)
         start = torch.cat([z / t, w / s / cost], -1)
-    found = _search(program, start, max_iter, tol, prove)
+    found = _search(program, start, max_iter, prove)
     z, w = found.z * t, found.w * s * cost
     for kind, of, by in ((INFEASIBLE, w, d), (UNBOUNDED, z, q)):
         size = (of * by).sum(-1, keepdim=True).abs()
         of.copy_(torch.where((found.code == kind)[:, None], of / size, of))
-    return Optimum(z, w, found.active, found.code, found.iterations)
+    return Optimum(z, w, found.active, found.code, found.iterations), known
 
 
-def _search(program: Program, start: Tensor | None, max_iter: int, tol: float, ask: Ask | None) -> Optimum:
+def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | None) -> Optimum:
     """The Optimum, in scaled terms; ``ask`` writes the elements that have none, and says which."""
     z, w = torch.zeros_like(program.q), torch.zeros_like(program.d)
     convex = program.system.convex.expand(len(z))
@@ -94,7 +95,7 @@ def _search(program: Program, start: Tensor | None, max_iter: int, tol: float, a
     for gap in GAPS:
         if not len(here.places):
             break
-        total += inside.advance(max(gap, tol), min(PATIENCE, max_iter - total))
+        total += inside.advance(gap, min(PATIENCE, max_iter - total))
         solved = polish(here, out, *inside.point())
         if ask is not None and gap == GAPS[0] and not bool(solved.all()):
             solved[~solved] = ask(here.take(~solved), out)
@@ -188,7 +189,7 @@ def _projected(point: Tensor, rows: Tensor, equations: int) -> tuple[Tensor, Ten
         return point, point.new_zeros(len(point), dtype=torch.bool)
     eye = torch.eye(point.shape[-1], dtype=point.dtype, device=point.device)
     right, index = point.new_zeros(len(point), rows.shape[-2]), torch.arange(len(point), device=point.device)
-    found = _search(Program(System(eye, rows), -point, right, equations, index), None, 3 * PATIENCE, 0.0, None)
+    found = _search(Program(System(eye, rows), -point, right, equations, index), None, 3 * PATIENCE, None)
     return found.z, (found.code == FOUND) & (largest(found.z) > 1e-9 * largest(point))
 
 

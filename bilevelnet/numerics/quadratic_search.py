@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 
-from .kkt import HARD
-from .kkt_scaling import scaled
+from ..values import readable, tracked
+from .kkt import HARD, largest
+from .kkt_scaling import Scaled, scaled
 from .operator import define, register
 from .quadratic import minimise
 
@@ -36,21 +38,39 @@ _HANDLE = register(_PROGRAMS)
 
 
 def quadratic(
-    q_matrix: Tensor, q: Tensor, c: Tensor, d: Tensor, p: int, start: Tensor | None, max_iter: int, tol: float
-) -> Minimum:
-    """The Minimum of ½ zᵀQz + qᵀz under (C z − d)_i = 0 for i < p, ≤ 0 for the others; no derivatives."""
+    q_matrix: Tensor, q: Tensor, c: Tensor, d: Tensor, p: int, start: Tensor | None, max_iter: int
+) -> tuple[Minimum, Scaled | None]:
+    """The Minimum of ½ zᵀQz + qᵀz under (C z − d)_i = 0 for i < p, ≤ 0 for the others; no derivatives.
+
+    And the scaled system, from which ``equations`` goes on, where a backward may come and no transform is under way.
+    """
     tensors = [q_matrix.detach(), c.detach(), d.detach()]
     start = None if start is None else start.detach()
-    return Minimum(*torch.ops.bilevelnet.quadratic(q.detach(), start, tensors, _HANDLE, p, max_iter, tol))
+    if plain(q, *tensors) and tracked(q_matrix, q, c, d) and q.shape[:-1].numel():
+        with torch.no_grad():
+            found, system = _searched(q.detach(), start, tensors, p, max_iter)
+        return Minimum(*found), system
+    return Minimum(*torch.ops.bilevelnet.quadratic(q.detach(), start, tensors, _HANDLE, p, max_iter)), None
 
 
-def equations(a: Tensor, b: Tensor, q_matrix: Tensor, c: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+def plain(*tensors: Tensor) -> bool:
+    """Whether this is ordinary eager code, in which an object may be handed on beside tensors."""
+    inside = torch.compiler.is_compiling() or _functorch.peek_interpreter_stack() is not None
+    return not inside and readable(*tensors) and not any(t.is_inference() for t in tensors)
+
+
+def equations(
+    a: Tensor, b: Tensor, q_matrix: Tensor, c: Tensor, active: Tensor, known: Scaled | None
+) -> tuple[Tensor, Tensor]:
     """(z, w) of Q z + Cᵀw = a, (C z)_i = b_i in the active rows, w_i = 0 in the others; no derivatives.
 
     Where the equations contradict or leave freedom: of the nearest ones that do not, the solution of least size.
     """
-    tensors = [q_matrix.detach(), c.detach(), b.detach(), active.detach()]
-    z, w = torch.ops.bilevelnet.kkt(a.detach(), None, tensors, _HANDLE)
+    a, tensors = a.detach(), [q_matrix.detach(), c.detach(), b.detach(), active.detach()]
+    if known is not None:
+        with torch.no_grad():
+            return _solved(known, a, tensors[2], tensors[3])
+    z, w = torch.ops.bilevelnet.kkt(a, None, tensors, _HANDLE)
     return z, w
 
 
@@ -61,15 +81,18 @@ def _flat(x: Tensor, batch: torch.Size, events: int) -> Tensor:
 
 
 def _quadratic(family: Any, q: Tensor, start: Tensor | None, tensors: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+    return _searched(q, start, tensors, *rest)[0] if q.shape[:-1].numel() else _empty(q, start, tensors)
+
+
+def _searched(
+    q: Tensor, start: Tensor | None, tensors: list[Tensor], p: int, max_iter: int
+) -> tuple[tuple[Tensor, ...], Scaled]:
     q_matrix, c, d = tensors
-    p, max_iter, tol = rest
     batch = q.shape[:-1]
-    if not batch.numel():
-        return _empty(q, start, tensors)
     given = (_flat(q_matrix, batch, 2), _flat(q, batch, 1), _flat(c, batch, 2), _flat(d, batch, 1))
-    found = minimise(*given, p, None if start is None else _flat(start, batch, 1), max_iter, tol)
-    parts = [t.unflatten(0, batch) if batch else t.squeeze(0) for t in found[:4]]
-    return *(t.contiguous() for t in parts), torch.tensor(found.iterations)
+    found, system = minimise(*given, p, None if start is None else _flat(start, batch, 1), max_iter)
+    parts = (t.reshape(batch + t.shape[1:]) for t in found[:4])
+    return (*parts, torch.tensor(found.iterations)), system
 
 
 def _empty(q: Tensor, start: Any, tensors: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:
@@ -88,14 +111,18 @@ def _kkt(family: Any, a: Tensor, start: Any, tensors: list[Tensor]) -> tuple[Ten
     batch = a.shape[:-1]
     if not batch.numel():
         return torch.empty_like(a), torch.empty_like(b)
-    flat, rows = _flat(a, batch, 1), _flat(b, batch, 1)
-    system, t, s, cost = scaled(_flat(q_matrix, batch, 2), _flat(c, batch, 2), flat, rows)
+    flat = _flat(a, batch, 1)
+    return _solved(scaled(_flat(q_matrix, batch, 2), _flat(c, batch, 2), flat, _flat(b, batch, 1)), a, b, active)
+
+
+def _solved(known: Scaled, a: Tensor, b: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+    (system, t, s, cost), batch = known, a.shape[:-1]
     keep = _flat(active, batch, 1)
     factor = system.factor(keep.to(a.dtype) * HARD)
-    right, rows = flat * t / cost, torch.where(keep, rows * s, 0.0)
+    right, rows = _flat(a, batch, 1) * t / cost, torch.where(keep, _flat(b, batch, 1) * s, 0.0)
     z, w = torch.zeros_like(right), torch.zeros_like(rows)
     found = factor.refine(right, rows, z, w)
-    missed = torch.cat(found[2:], -1).abs().amax(-1) > 1e-8 * torch.cat([right, rows], -1).abs().amax(-1)
+    missed = torch.maximum(*map(largest, found[2:])) > 1e-8 * torch.maximum(largest(right), largest(rows))
     if bool(missed.any()):
         found = factor.refine(right - found[2], rows - found[3], z, w)
     return (found[0] * t).reshape(a.shape), (found[1] * s * cost).reshape(b.shape)
@@ -123,7 +150,7 @@ def _batched(operator: str, outputs: tuple[int | None, ...]) -> Callable[..., An
 
 define(
     "quadratic",
-    "int equations, int max_iter, float tol",
+    "int equations, int max_iter",
     5,
     _quadratic,
     _empty,
