@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import metrics
-from .cases import coupled
+from .cases import coupled, quadratic
 from .cases import solvers as cases
 from .cases.solvers import SolverCase
 
@@ -63,13 +63,15 @@ PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     cases.CVXPYLAYERS: ("cvxpylayers", _cvxpylayers, True),
     cases.CLARABEL: ("cvxpylayers", _clarabel, True),
     coupled.LBFGS: ("jaxopt", _lbfgs, True),
+    quadratic.QPTH: ("qpth", quadratic.peer, True),
     cases.VALUES: ("bilevelnet", lambda case: cases.prox_layer(f"{case.problem}, values alone", case.solver), True),
 }
 
 
 def chosen(only: str | None, quick: bool) -> list[SolverCase]:
     """The cases whose name contains ``only``; small ones, each once, where ``quick``."""
-    found = [case for case in (*cases.CASES, *coupled.COUPLED) if only is None or only.lower() in case.name.lower()]
+    known = *cases.CASES, *coupled.COUPLED, *quadratic.QUADRATIC
+    found = [case for case in known if only is None or only.lower() in case.name.lower()]
     if not quick:
         return found
     small = (replace(c, shape=cases.QUICK[len(c.shape)], sigma=1.0, rounds=1) for c in found)

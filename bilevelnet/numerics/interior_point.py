@@ -2,6 +2,8 @@
 
 min ½ zᵀQz + qᵀz, C z + s = d, s = 0 in the first p rows and s ≥ 0 in the others, whose multipliers are λ ≥ 0.
 Source: Mehrotra, On the implementation of a primal-dual interior point method (1992); Nocedal & Wright, chapter 16.
+Where the predictor may not go half its way the corrector counts less: whole, it may run in a circle (Colombo & Gondzio,
+Further development of multiple centrality correctors, 2008).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from torch import Tensor
 from .kkt import HARD
 
 Pair = tuple[Tensor, Tensor]
-TINY = 1e-300
+CENTRED = 0.01  # the least share of μ aimed at
 
 
 class Factored(Protocol):
@@ -65,7 +67,7 @@ def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) 
         z, w, s, force, room, left, first = at
         dual = w[:, p:]
         mu = _mean(s * dual)
-        active = torch.maximum(mu / first, left) > tol
+        active = remainder(at, p) > tol
         if iteration == max_iter or not bool(active.any()):
             break
         ratio = s / dual
@@ -73,7 +75,8 @@ def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) 
         ds, dl = _step(factor, force, room, ratio, p, s)[2:]
         length = _length(s, ds, dual, dl)
         sigma = _mean((s + length * ds) * (dual + length * dl)) / mu
-        move = s - (sigma**3 * mu - ds * dl) / dual
+        target, trust = (sigma**3).clamp(min=CENTRED) * mu, (2 * length).clamp(max=1.0).square()
+        move = s - (target - trust * ds * dl) / dual
         dz, dw, ds, dl = _step(factor, force, room, ratio, p, move)
         length = 0.995 * _length(s, ds, dual, dl)
         whole = dw.sum(-1, keepdim=True) + dz.sum(-1, keepdim=True)
@@ -86,6 +89,11 @@ def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) 
             _along(z, length, dz), _along(w, length, dw), _along(s, length, ds), rest * force, room, rest * left, first
         )
     return at, iteration
+
+
+def remainder(at: Interior, p: int) -> Tensor:
+    """By how much μ and the residuals have shrunk (B, 1), the larger of both."""
+    return torch.maximum(_mean(at.s * at.w[:, p:]) / at.first, at.left)
 
 
 def _weights(p: int, inner: Tensor) -> Tensor:

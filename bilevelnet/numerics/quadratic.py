@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from .bracket import FOUND, LIMIT
-from .interior_point import Interior, advance, begin
+from .interior_point import Interior, advance, begin, remainder
 from .kkt import HARD, Condensed, System, largest, times
 from .kkt_scaling import Scaled, scaled
 
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
 ROUNDS = 10  # changes of the set of active rows before the interior point goes on
-PATIENCE = 30  # interior steps before an element is asked whether it has a solution at all
+PATIENCE = 30  # interior steps for one gap, before an element is asked whether it has a solution at all
 INFEASIBLE, UNBOUNDED, NOT_CONVEX, NOT_FINITE = 10, 11, 12, 13  # codes beside those of bracket.py
 
 
@@ -97,10 +97,13 @@ def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | No
             break
         total += inside.advance(gap, min(PATIENCE, max_iter - total))
         solved = polish(here, out, *inside.point())
-        if ask is not None and gap == GAPS[0] and not bool(solved.all()):
-            solved[~solved] = ask(here.take(~solved), out)
+        stuck = ~solved & (remainder(inside.at, here.p).squeeze(-1) > gap)
+        if ask is not None and bool(stuck.any()):
+            solved[stuck] = ask(here.take(stuck), out)
         here = here.take(~solved)
         inside.keep(here, ~solved)
+    if ask is not None and len(here.places):
+        ask(here, out)
     return out._replace(iterations=total)
 
 

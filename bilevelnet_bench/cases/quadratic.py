@@ -1,0 +1,81 @@
+"""Random quadratic programs min ½ zᵀQz + qᵀz, G z ≤ h, and their exact answer from the equations of the active rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevelnet.interop import qp
+
+from .solvers import SolverCase
+
+QPTH = "qpth"
+
+
+@dataclass(frozen=True)
+class QuadraticCase(SolverCase):
+    """q is the point; Q = L Lᵀ + 0.1 I and G with N(0, 1) entries, h by which a point lies inside; all of them learned."""
+
+    rows: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{super().name}, {self.rows} rows"
+
+    def matrices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(Q, G, h)."""
+        (batch, n), draws = self.shape, torch.Generator().manual_seed(1)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(batch, *shape, generator=draws, dtype=self.dtype)
+
+        root, G, inside = normal(n, n), normal(self.rows, n), normal(n, 1)
+        h = (G @ inside).squeeze(-1) + torch.rand(batch, self.rows, generator=draws, dtype=self.dtype)
+        return root @ root.mT + 0.1 * torch.eye(n, dtype=self.dtype), G, h
+
+    def layer(self) -> Any:
+        Q, G, h = (t.requires_grad_() for t in self.matrices())
+        return lambda q: qp(Q, q, None, None, G, h)[0]
+
+    def exact(self, v: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each row; that it is the answer is seen from the signs of slacks and multipliers, not from who found it."""
+        Q, G, h = self.matrices()
+        multipliers = qp(Q[: len(v)], v, None, None, G[: len(v)], h[: len(v)])[1].inequality
+        answers = [_solved(*one) for one in zip(Q, v, G, h, multipliers > 0, cotangent, strict=False)]
+        z, slope = (torch.stack(parts) for parts in zip(*answers, strict=True))
+        return z, slope
+
+
+def _solved(Q: Tensor, q: Tensor, G: Tensor, h: Tensor, active: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    n, rows = len(q), G[active]
+    matrix = torch.cat([torch.cat([Q, rows.mT], 1), torch.cat([rows, rows.new_zeros(len(rows), len(rows))], 1)])
+    right = torch.stack([torch.cat([-q, h[active]]), torch.cat([-c, torch.zeros_like(h[active])])], 1)
+    z, slope = torch.linalg.solve(matrix, right).mT
+    if (z[n:] < 0).any() or (G @ z[:n] > h + 1e-9).any():
+        raise AssertionError("the active rows are not those of the minimiser")
+    return z[:n], slope[:n]
+
+
+def peer(case: Any) -> Callable[[Tensor], Tensor]:
+    """The same program by qpth."""
+    from ..peers import qpth_peer
+
+    return qpth_peer.program(*(t.requires_grad_() for t in case.matrices()))
+
+
+def _case(n: int, rows: int, asked: str, rounds: int = 5) -> QuadraticCase:
+    return QuadraticCase("quadratic program", (128, n), rows=rows, peers={QPTH: asked}, rounds=rounds)
+
+
+QUADRATIC = (
+    _case(10, 5, "≥ 2"),
+    _case(10, 20, "≥ 2"),
+    _case(50, 25, "≥ 1"),
+    _case(50, 100, "≥ 2"),
+    _case(100, 50, "≥ 1"),
+    _case(100, 200, "right", 3),
+)
