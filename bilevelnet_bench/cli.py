@@ -124,7 +124,7 @@ def solvers(
     threads: Threads = 2,
     only: Annotated[str | None, typer.Option(help="Only the cases whose name contains this.")] = None,
 ) -> None:
-    """The scalar and multiplier solvers, sparsemax and entmax against jaxopt, entmax and cvxpylayers."""
+    """The solvers and quadratic programs against entmax, jaxopt, qpth, qpax and cvxpylayers, where installed."""
     from . import solvers as timings
 
     torch.set_num_threads(threads)

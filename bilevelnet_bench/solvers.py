@@ -1,4 +1,4 @@
-"""Timings and errors of the scalar and multiplier solvers, and of the direct methods, against their peers."""
+"""Timings and errors of the solvers against their peers: a peer that is not installed is named so."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _entmax(case: SolverCase, k: int | None) -> metrics.Function:
 def _bisection(case: SolverCase) -> metrics.Function:
     from .peers import jaxopt_peer
 
-    return jaxopt_peer.bisection
+    return jaxopt_peer.bisection()
 
 
 def _cvxpylayers(case: SolverCase) -> metrics.Function:
@@ -63,7 +63,11 @@ PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     cases.CVXPYLAYERS: ("cvxpylayers", _cvxpylayers, True),
     cases.CLARABEL: ("cvxpylayers", _clarabel, True),
     coupled.LBFGS: ("jaxopt", _lbfgs, True),
-    quadratic.QPTH: ("qpth", quadratic.peer, True),
+    quadratic.QPTH: ("qpth", quadratic.peer("qpth_peer"), True),
+    quadratic.QPAX: ("qpax", quadratic.peer("qpax_peer"), True),
+    quadratic.OSQP: ("jaxopt", quadratic.peer("jaxopt_peer"), True),
+    quadratic.MOREAU: ("moreau", quadratic.peer("cvxpylayers_peer", solver="MOREAU"), True),
+    quadratic.DEFAULT: ("cvxpylayers", quadratic.peer("cvxpylayers_peer"), True),
     cases.VALUES: ("bilevelnet", lambda case: cases.prox_layer(f"{case.problem}, values alone", case.solver), True),
 }
 

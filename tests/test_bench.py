@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import bilevelnet as bln
 from bilevelnet_bench import metrics, separation
-from bilevelnet_bench.cases import chains, coupled, deep, digits, proxes, spirals
+from bilevelnet_bench.cases import chains, coupled, deep, digits, proxes, quadratic, spirals
 from bilevelnet_bench.cases import imports as import_cases
 from bilevelnet_bench.cases import solvers as solver_cases
 from bilevelnet_bench.cli import app
@@ -242,17 +242,22 @@ def test_kernels_write_their_tables_and_record(tmp_path: Path):
 def test_solvers_write_their_tables_and_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With no peer but cvxpylayers, as a development set-up has it: the others are named as missing."""
     find_spec = importlib.util.find_spec
-    absent = ("entmax", "jaxopt")
+    absent = ("entmax", "jaxopt", "moreau", "qpax", "qpth")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find_spec(name))
     output = _run("solvers", "--quick", "--threads", "1", "--out", str(tmp_path))
     assert max(len(line) for line in output.splitlines() if str(tmp_path) not in line) <= 80
     records = _records(tmp_path / "solvers.jsonl")
-    assert {r["case"].split(",")[0] for r in records} == {c.problem for c in (*solver_cases.CASES, *coupled.COUPLED)}
+    assert {r["case"].split(",")[0] for r in records} == {
+        c.problem for c in (*solver_cases.CASES, *coupled.COUPLED, *quadratic.QUADRATIC)
+    }
     for r in records:
-        single = r["case"].startswith(("sparsemax", "entmax"))
-        assert max(r["errors"]["bilevelnet"]) <= (1e-6 if single else 1e-14)  # a few eps of float32 and of float64
+        # A few eps of float32 and of float64; times the condition of the active rows of quadratic programs, about 10.
+        bound = {"sparsemax": 1e-6, "entmax 1.5": 1e-6, "quadratic program": 1e-13}.get(r["case"].split(",")[0], 1e-14)
+        assert max(r["errors"]["bilevelnet"]) <= bound
     missing = [peer for r in records for peer in r["missing"]]
-    assert set(missing) == {"entmax", "entmax, k = 64", "jaxopt.Bisection", coupled.LBFGS}
+    assert set(missing) == {"entmax", "entmax, k = 64", "jaxopt.Bisection", coupled.LBFGS} | {
+        *(quadratic.QPTH, quadratic.QPAX, quadratic.OSQP, quadratic.MOREAU)
+    }
     assert output.count("installed") == len(missing)
     assert "fermi_dirac + huber" not in _run("solvers", "--quick", "--only", "simplex", "--out", str(tmp_path))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,14 +14,19 @@ from bilevelnet.interop import qp
 
 from .solvers import SolverCase
 
-QPTH = "qpth"
+QPTH, QPAX, OSQP, MOREAU, DEFAULT = "qpth", "qpax", "jaxopt.OSQP", "cvxpylayers, MOREAU", "cvxpylayers, default"
 
 
 @dataclass(frozen=True)
 class QuadraticCase(SolverCase):
-    """q is the point; Q = L Lᵀ + 0.1 I and G with N(0, 1) entries, h by which a point lies inside; all of them learned."""
+    """q is the point; Q = L Lᵀ + 0.1 I, G with N(0, 1) entries and h, by which a point lies inside: all learned."""
 
-    rows: int = 0
+    share: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        """Of G: ``share`` of n."""
+        return round(self.share * self.shape[-1])
 
     @property
     def name(self) -> str:
@@ -42,7 +48,7 @@ class QuadraticCase(SolverCase):
         return lambda q: qp(Q, q, None, None, G, h)[0]
 
     def exact(self, v: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each row; that it is the answer is seen from the signs of slacks and multipliers, not from who found it."""
+        """Of each row; that it is the answer is seen from the signs of slacks and multipliers, whoever found it."""
         Q, G, h = self.matrices()
         multipliers = qp(Q[: len(v)], v, None, None, G[: len(v)], h[: len(v)])[1].inequality
         answers = [_solved(*one) for one in zip(Q, v, G, h, multipliers > 0, cotangent, strict=False)]
@@ -60,22 +66,26 @@ def _solved(Q: Tensor, q: Tensor, G: Tensor, h: Tensor, active: Tensor, c: Tenso
     return z[:n], slope[:n]
 
 
-def peer(case: Any) -> Callable[[Tensor], Tensor]:
-    """The same program by qpth."""
-    from ..peers import qpth_peer
+def peer(module: str, **options: Any) -> Callable[[Any], Callable[[Tensor], Tensor]]:
+    """The same program by a module of peers."""
 
-    return qpth_peer.program(*(t.requires_grad_() for t in case.matrices()))
+    def make(case: Any) -> Callable[[Tensor], Tensor]:
+        by = import_module(f"..peers.{module}", __package__)
+        return by.program(*(t.requires_grad_() for t in case.matrices()), **options)  # type: ignore[no-any-return]
+
+    return make
 
 
-def _case(n: int, rows: int, asked: str, rounds: int = 5) -> QuadraticCase:
-    return QuadraticCase("quadratic program", (128, n), rows=rows, peers={QPTH: asked}, rounds=rounds)
+def _case(n: int, share: float, asked: str, rounds: int = 5) -> QuadraticCase:
+    peers = {QPTH: asked, QPAX: "", OSQP: "", MOREAU: "", DEFAULT: ""}
+    return QuadraticCase("quadratic program", (128, n), share=share, peers=peers, rounds=rounds)
 
 
 QUADRATIC = (
-    _case(10, 5, "≥ 2"),
-    _case(10, 20, "≥ 2"),
-    _case(50, 25, "≥ 1"),
-    _case(50, 100, "≥ 2"),
-    _case(100, 50, "≥ 1"),
-    _case(100, 200, "right", 3),
+    _case(10, 0.5, "≥ 2"),
+    _case(10, 2.0, "≥ 2"),
+    _case(50, 0.5, "≥ 1"),
+    _case(50, 2.0, "≥ 2"),
+    _case(100, 0.5, "≥ 1"),
+    _case(100, 2.0, "right", 3),
 )

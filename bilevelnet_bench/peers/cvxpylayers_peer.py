@@ -1,4 +1,4 @@
-"""The prox of a pair (φ, g) as a cvxpy problem, solved and differentiated by cvxpylayers (Agrawal et al., 2019)."""
+"""cvxpy problems, solved and differentiated by cvxpylayers (Agrawal et al., 2019): proxes, quadratic programs."""
 
 from __future__ import annotations
 
@@ -76,3 +76,13 @@ def prox(name: str, n: int, method: str | None = "Clarabel") -> Callable[[Tensor
     arguments = {} if method is None else {"solve_method": method}
     layer = CvxpyLayer(problem, parameters=[v], variables=[z], solver_args=arguments)
     return lambda x: layer(x)[0]
+
+
+def program(Q: Tensor, G: Tensor, h: Tensor, solver: str | None = None) -> Callable[[Tensor], Tensor]:
+    """q ↦ argmin_z ½ zᵀQz + qᵀz under G z ≤ h, Q as L Lᵀ: cvxpy takes no parameter for a square form."""
+    n, m = Q.shape[-1], G.shape[-2]
+    z, root, linear = cp.Variable(n), cp.Parameter((n, n)), cp.Parameter(n)
+    rows, right = cp.Parameter((m, n)), cp.Parameter(m)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(root.T @ z) / 2 + linear @ z), [rows @ z <= right])
+    layer = CvxpyLayer(problem, parameters=[root, linear, rows, right], variables=[z], solver=solver)
+    return lambda q: layer(torch.linalg.cholesky(Q), q, G, h)[0]

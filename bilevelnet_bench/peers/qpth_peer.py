@@ -10,6 +10,6 @@ from torch import Tensor
 
 
 def program(Q: Tensor, G: Tensor, h: Tensor) -> Callable[[Tensor], Tensor]:
-    """q ↦ z."""
+    """q ↦ argmin_z ½ zᵀQz + qᵀz under G z ≤ h."""
     solve, none = QPFunction(verbose=-1, check_Q_spd=False), torch.Tensor()
     return lambda q: solve(Q, q, G, h, none, none)
