@@ -33,11 +33,11 @@ class Cone:
         self.chain = chain
         self.parameters = parameters
         select = self._selection()
-        self.q = Affine(self.form.q[:-1] @ select, parameters)
+        self.q = Affine.of(self.form.q[:-1] @ select, parameters)
         self.n = self.q.size
         self.P: Affine | None = None
         if self.form.reduced_P.problem_data_index is not None:
-            self.P = Affine(self.form.reduced_P.reduced_mat @ select, parameters)
+            self.P = Affine.of(self.form.reduced_P.reduced_mat @ select, parameters)
             self.P_place = _places(self.form.reduced_P.problem_data_index)
         index = self.form.reduced_A.problem_data_index
         self.m = 0 if index is None else int(index[2][0])
@@ -48,8 +48,8 @@ class Cone:
         left = columns < self.n
         self.A_place = rows[left], columns[left]
         self.b_rows = rows[~left]
-        self.A = None if values is None else Affine(-values[left], parameters)  # s = b − A x
-        self.b = None if values is None else Affine(values[~left], parameters)
+        self.A = None if values is None else Affine.of(-values[left], parameters)  # s = b − A x
+        self.b = None if values is None else Affine.of(values[~left], parameters)
 
     @property
     def polyhedral(self) -> bool:

@@ -20,20 +20,19 @@ DRAWS, WANTED = 6, 2
 
 def differs(model: Model, route: Any) -> str:
     """How the route and cvxpy differ, or nothing."""
-    parameters, generator, agreed = Parameters(model.parameters), np.random.default_rng(0), 0
-    for k in range(DRAWS):
-        drawn = [draw(p, generator, 1.0 if k % 2 else 0.3) for p in model.parameters]
-        values, _ = parameters.read([torch.from_numpy(x) for x in drawn])
-        with torch.no_grad():
-            ours, status, _ = route.solve(values, False)
-        theirs = solved(model, drawn)
-        if theirs is None:  # cvxpy fails; so must we
-            if bool(status <= KINK):
-                return f"it solves parameters (draw {k}) at which cvxpy finds no solution"
+    generator, agreed = np.random.default_rng(0), 0
+    draws = [[draw(p, generator, 1.0 if k % 2 else 0.3) for p in model.parameters] for k in range(DRAWS)]
+    stacked = [torch.from_numpy(np.stack(xs)) for xs in zip(*draws, strict=True)]
+    with torch.no_grad():
+        ours, status, _ = route.solve(Parameters(model.parameters).read(stacked)[0], False)
+    for k, drawn in enumerate(draws):
+        found, theirs = int(status[k] if stacked else status) <= KINK, solved(model, drawn)
+        if found != (theirs is not None):
+            one, other = ("it solves", "finds none") if found else ("it does not solve", "finds a solution")
+            return f"{one} the problem at parameters (draw {k}) at which cvxpy {other}"
+        if theirs is None:
             continue
-        if bool(status > KINK):
-            return f"it finds no solution at parameters (draw {k}) at which cvxpy does"
-        gap = max(_gap(z, w) for z, w in zip(ours, theirs, strict=True))
+        gap = max(_gap(z[k] if stacked else z, w) for z, w in zip(ours, theirs, strict=True))
         if not gap <= AGREE:
             return f"recognised, but off from cvxpy's solution by {gap:.1e} at random parameters"
         agreed += 1

@@ -155,6 +155,7 @@ class Table:
         holds = [cp.sum(v) == 0 for v in every] + [cp.sum(p) == 0 for p in parameters.parameters]
         data = InverseData(cp.Problem(cp.Minimize(0), holds))
         table = sp.coo_array(CoeffExtractor(data, None).affine(expressions))
+        table.sum_duplicates()
         height = sum(e.size for e in expressions)
         self.row, column = table.row % height, table.row // height
         order = np.full(data.x_length + 1, -1)
@@ -183,10 +184,7 @@ class Table:
         return self.row[mine] - self.ends[k], self.column[mine] - low, self.parameter[mine], self.data[mine]
 
     def _affine(self, rows: np.ndarray, parameter: np.ndarray, data: np.ndarray, size: int) -> Quantity:
-        import scipy.sparse as sp
-
-        shape = (size, self.parameters.total + 1)
-        return Quantity(Affine(sp.coo_array((data, (rows, parameter)), shape=shape), self.parameters))
+        return Quantity(Affine((rows, parameter, data), size, self.parameters))
 
     def rows(self, k: int) -> Rows:
         import scipy.sparse as sp

@@ -143,34 +143,42 @@ def rowwise(t: Tensor, shape: tuple[int, ...]) -> Tensor:
 class Affine:
     """p ↦ M p + c, of ``size`` entries: M and c as numbers, only the parameters that M names are read."""
 
-    def __init__(self, matrix: Any, parameters: Parameters):
+    def __init__(self, entries: tuple[np.ndarray, np.ndarray, np.ndarray], size: int, parameters: Parameters):
+        """``entries``: (row, column, number), each place at most once; the last column, parameters.total, is c."""
+        keep = entries[2] != 0
+        rows, columns, data = (a[keep] for a in entries)
+        self.size = size
+        fixed = columns == parameters.total
+        constant = np.zeros(size)
+        constant[rows[fixed]] = data[fixed]
+        self.constant, self.zero = torch.from_numpy(constant), not constant.any()
+        self.involved: list[int] = []
+        if not fixed.all():
+            self._depend(rows[~fixed], columns[~fixed], data[~fixed], parameters)
+
+    @classmethod
+    def of(cls, matrix: Any, parameters: Parameters) -> Affine:
+        """From (M, c) as one sparse matrix."""
         import scipy.sparse as sp
 
         matrix = sp.coo_array(matrix)
         matrix.sum_duplicates()
-        keep = matrix.data != 0
-        rows, columns, data = (a[keep] for a in (matrix.row, matrix.col, matrix.data))
-        self.size = matrix.shape[0]
-        fixed = columns == parameters.total
-        constant = np.zeros(self.size)
-        np.add.at(constant, rows[fixed], data[fixed])
-        rows, columns, data = rows[~fixed], columns[~fixed], data[~fixed]
+        return cls((matrix.row, matrix.col, matrix.data), matrix.shape[0], parameters)
+
+    def _depend(self, rows: np.ndarray, columns: np.ndarray, data: np.ndarray, parameters: Parameters) -> None:
         owner = np.searchsorted(parameters.offsets, columns, side="right") - 1
-        self.involved: list[int] = sorted({int(k) for k in owner})
-        new = dict(zip(self.involved, np.cumsum([0, *(parameters.sizes[k] for k in self.involved)]), strict=False))
-        columns = columns - parameters.offsets[owner] + np.array([new[int(k)] for k in owner], dtype=np.int64)
+        self.involved = sorted(set(owner.tolist()))
+        starts = np.zeros(len(parameters.sizes), dtype=np.int64)
+        starts[self.involved] = np.cumsum([0, *(parameters.sizes[k] for k in self.involved)])[:-1]
+        columns = columns - parameters.offsets[owner] + starts[owner]
         order = np.lexsort((columns, rows))
         self.rows, self.columns, self.factors = (
-            torch.from_numpy(np.ascontiguousarray(a[order])) for a in (rows, columns.astype(np.int64), data)
+            torch.from_numpy(a[order]) for a in (rows.astype(np.int64), columns.astype(np.int64), data)
         )
-        self.rows = self.rows.long()
-        self.constant = torch.from_numpy(constant)
         width = sum(parameters.sizes[k] for k in self.involved)
-        one_each = torch.equal(self.rows, torch.arange(self.size))
-        self.plain = one_each and width == self.size and torch.equal(self.columns, torch.arange(self.size))
-        self.gather = one_each
-        self.unit = bool((self.factors == 1).all())
-        self.zero = not bool(self.constant.any())
+        self.gather = np.array_equal(rows[order], np.arange(self.size))
+        self.plain = self.gather and width == self.size and np.array_equal(columns[order], np.arange(self.size))
+        self.unit = bool((data == 1).all())
 
     @property
     def fixed(self) -> bool:
