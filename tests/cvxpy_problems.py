@@ -171,7 +171,7 @@ def lqr():
     return cp.Problem(cp.Minimize(objective), [x[0] == start, *moves, cp.abs(u) <= 0.1]), [start], [x, u]
 
 
-@case("conic")
+@case("splitting")
 def socp():
     x, p, r = cp.Variable(N), cp.Parameter(N), cp.Parameter(nonneg=True)
     a = np.array([[1.0, 0.5, 0, 0], [0, 1, -0.5, 0], [0.2, 0, 1, 1]])

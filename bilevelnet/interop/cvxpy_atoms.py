@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from ..errors import InputError
-from .cvxpy_parts import Entries, Group, Parts, entries, uniform_scale
+from .cvxpy_parts import Composed, Entries, Group, Parts, entries, single, through
 from .cvxpy_quantity import Quantity
-from .cvxpy_read import Rows, Term, exponent, kind
+from .cvxpy_read import Rows, Term, exponent, kind, tall
 
 Rule = Callable[[Parts, Term], None]
 RULES: dict[str, Rule] = {}
@@ -44,7 +45,7 @@ def _maximum(parts: Parts, term: Term) -> None:
     # max(a, b) = (a + b)/2 + |a − b|/2, min with −
     if len(term.arguments) != 2:
         raise InputError("a maximum of more than two is not recognised")
-    a, b = (_tall(r, term.atom.size) for r in term.arguments)
+    a, b = (tall(r, term.atom.size) for r in term.arguments)
     half = term.weight * Quantity(0.5)
     parts.add_linear(Rows(a.matrix + b.matrix, a.offset + b.offset), half)
     sign = 1.0 if kind(term.atom) == "maximum" else -1.0
@@ -73,17 +74,29 @@ def _quad_form(parts: Parts, term: Term) -> None:
     if p.parameters():
         raise InputError("a quadratic form whose matrix is a parameter is not recognised")
     p = p.value.toarray() if hasattr(p.value, "toarray") else np.asarray(p.value)
-    parts.add_square(term.arguments[0], term.weight, (p + p.T) / 2)
+    p, rows, sign = (p + p.T) / 2, term.arguments[0], 1.0 if np.trace(p) >= 0 else -1.0
+    used = np.flatnonzero(np.diag(p))
+    if not np.count_nonzero(p - np.diag(np.diag(p))):  # one weight an entry
+        parts.add_square(Rows(rows.matrix[used], rows.offset.take(used)), term.weight * Quantity(np.diag(p)[used]))
+        return
+    values, vectors = np.linalg.eigh(sign * p)  # ‖L'(M x + o)‖² of P = L L'
+    large = values > 1e-13 * values[-1]  # what rounding leaves of 0
+    factor = vectors[:, large] * np.sqrt(values[large])
+    moved = Rows(sp.csr_array(factor.T @ rows.matrix), through(factor, rows.offset))
+    parts.add_square(moved, term.weight * Quantity(sign))
 
 
 @_rule("huber")
 def _huber(parts: Parts, term: Term) -> None:
     # huber(s(x − t), M) = 2 s² h(x − t) with the threshold M/|s|, h(x) = x²/2 near 0
-    e = entries(term.arguments[0], "huber")
     if term.atom.M.parameters():
         raise InputError("huber with a parameter as threshold is not recognised")
-    threshold = Quantity(np.asarray(term.atom.M.value).flatten() / np.abs(e.scale))
+    limit, rows = Quantity(np.asarray(term.atom.M.value).flatten()), term.arguments[0]
+    if (e := single(rows)) is None:
+        parts.composed.append(Composed("huber", rows, term.weight * Quantity(2.0), limit))
+        return
     weight = term.weight * Quantity(2 * e.scale**2)
+    threshold = limit / Quantity(np.abs(e.scale))
     parts.hubers.append((parts.spread(e, weight), parts.spread(e, threshold, 1.0), parts.spread(e, e.shift)))
 
 
@@ -121,7 +134,7 @@ def _exp(parts: Parts, term: Term) -> None:
 @_rule("kl_div", "rel_entr")
 def _divergence(parts: Parts, term: Term) -> None:
     # x log(x/y), and − x + y for kl_div, one of the two without the variable
-    x, y = (_tall(r, term.atom.size) for r in term.arguments)
+    x, y = (tall(r, term.atom.size) for r in term.arguments)
     affine = kind(term.atom) == "kl_div"
     if not y.matrix.nnz:
         e = entries(x, kind(term.atom))
@@ -157,20 +170,25 @@ def _norm(parts: Parts, term: Term) -> None:
     if exponent(term.atom) != 2:
         raise InputError(f"the {term.atom.p}-norm is not recognised")
     for k, rows in enumerate(_slices(term)):
-        parts.groups.append(group(parts, rows, term.weight.take(np.array([k])), "a norm"))
+        _add_norm(parts, "norm", rows, term.weight.take(np.array([k])))
 
 
 @_rule("norm_inf")
 def _largest(parts: Parts, term: Term) -> None:
     if term.atom.axis is not None:
         raise InputError("norm_inf along an axis is not recognised")
-    parts.largest.append(group(parts, term.arguments[0], term.weight, "norm_inf"))
+    _add_norm(parts, "largest", term.arguments[0], term.weight)
 
 
-def group(parts: Parts, rows: Rows, weight: Quantity, what: str) -> Group:
-    """weight · ‖rows‖ as a Group: one factor |s| for all of its entries."""
-    e = entries(rows, what)
-    return Group(e.index, weight * Quantity(uniform_scale(e, what)), parts.spread(e, e.shift))
+def _add_norm(parts: Parts, kind: str, rows: Rows, weight: Quantity) -> None:
+    """weight · ‖rows‖: of entries with one factor |s| a Group, of others composed."""
+    e = single(rows)
+    sizes = np.zeros(1) if e is None else np.abs(e.scale)
+    if e is None or np.ptp(sizes) > 1e-14 * sizes[0] or (kind == "largest" and len(e.index) < parts.n):
+        parts.composed.append(Composed(kind, rows, weight))
+        return
+    found = parts.groups if kind == "norm" else parts.largest
+    found.append(Group(e.index, weight * Quantity(float(sizes[0])), parts.spread(e, e.shift)))
 
 
 def _slices(term: Term) -> list[Rows]:
@@ -182,13 +200,6 @@ def _slices(term: Term) -> list[Rows]:
     number = np.arange(rows.matrix.shape[0]).reshape(shape, order="F")
     number = np.moveaxis(number, axis, 0).reshape(shape[axis], -1, order="F")
     return [Rows(rows.matrix[g], rows.offset.take(g)) for g in number.T]
-
-
-def _tall(rows: Rows, size: int) -> Rows:
-    """One row repeated for each value."""
-    if rows.matrix.shape[0] == size:
-        return rows
-    return Rows(rows.matrix[np.zeros(size, int)], rows.offset)
 
 
 def _positive(e: Entries, what: str) -> None:

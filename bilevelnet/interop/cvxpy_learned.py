@@ -34,6 +34,9 @@ class LearnedPieces(Pieces):
     def shifted(self, g: Regularizer, shift: Quantity) -> Regularizer:
         return g if shift.is_number(0.0) else g.translate(self._weight(shift, f"the shift of {g.label}"))
 
+    def composed(self, g: Regularizer, matrix: Any) -> Regularizer:
+        return g if matrix is None else g.precompose(torch.from_numpy(matrix.toarray()))
+
     def _weight(self, q: Quantity, what: str) -> float | Tensor:
         number = q.number
         if number is not None:
@@ -86,13 +89,13 @@ class LayerMatch(Match):
             add(own if _holds_point(term) else rest, term)
         self.residual = any(map(_holds_point, reading.objective.terms))
         if self.residual:
-            if own.kinks or own.hubers or own.groups or own.largest or own.variation:
+            if own.kinks or own.hubers or own.groups or own.largest or own.variation or own.composed:
                 raise InputError("a norm or a Huber function of z − z⁻ is no Bregman divergence: D is one")
             self.phi = self._legendre(own)
             self._smooth(rest)
         else:
             self.phi = self._legendre(rest)
-        self.r, self.linear = -total(own.linear), -total(rest.linear)
+        self.r, self.linear = -own.slope, -rest.slope
         self.v = self.r + self.linear
         self._norms(rest)
         self._constraints()
@@ -101,7 +104,7 @@ class LayerMatch(Match):
     def _smooth(self, rest: Parts) -> None:
         """Squares and entropies beside D are terms of g."""
         if rest.squares:
-            self.terms.append(self.pieces.make(regularizers.SquaredL2, lam=total(rest.squares)))
+            self.terms.append(self.pieces.make(regularizers.SquaredL2, lam=rest.curvature))
         known = {"x log x": regularizers.NegEntropy, "burg": regularizers.LogBarrier}
         for name, found in rest.entropies.items():
             if name not in known:

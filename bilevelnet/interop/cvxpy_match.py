@@ -13,11 +13,20 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer, Zero
 from .cvxpy_atoms import add
-from .cvxpy_parts import Parts
+from .cvxpy_join import apart, joined
+from .cvxpy_parts import Composed, Group, Parts
 from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Reading
 from .cvxpy_sets import Sets
 from .cvxpy_values import Values
+
+COMPOSED = {
+    "abs": regularizers.L1,
+    "square": regularizers.SquaredL2,
+    "norm": regularizers.L2Norm,
+    "largest": regularizers.LinfNorm,
+    "huber": regularizers.Huber,
+}
 
 
 class Pieces:
@@ -60,6 +69,15 @@ class Pieces:
             return phi
         return self.make(legendre.Transformed, {"phi": phi}, weight=weight)  # type: ignore[no-any-return]
 
+    def composed(self, g: Regularizer, matrix: Any) -> Regularizer:
+        """g(M z)."""
+        if matrix is None:
+            return g
+        dense = torch.from_numpy(matrix.toarray())
+        found = g.precompose(dense)
+        self.slots.append((found.linear, "matrix", Quantity(dense), dense))
+        return found
+
     def place(self, values: Values) -> None:
         """The weights at these parameters into the pieces."""
         for piece, buffer, q, _ in self.slots:
@@ -84,14 +102,14 @@ class Match:
         self.degenerate: list[Quantity] = []  # weights that must be above 0
         self.terms: list[Regularizer] = []
         self.phi = self._legendre(parts)
-        self.v = -total(parts.linear)
+        self.v = -parts.slope
         self._norms(parts)
         self._constraints()
         self.g: Regularizer = Zero() if not self.terms else sum(self.terms[1:], self.terms[0])
 
     def _legendre(self, parts: Parts) -> Legendre:
         weights = {name: total(found) for name, found in parts.entropies.items()}
-        square = total(parts.squares) if parts.squares else None
+        square = parts.curvature if parts.squares else None
         names = set(weights)
         if not names:
             if square is None or (square.fixed is not None and not bool((square.fixed > 0).all())):
@@ -126,45 +144,38 @@ class Match:
 
     def _norms(self, parts: Parts) -> None:
         make, shifted = self.pieces.make, self.pieces.shifted
-        joined: dict[float, Quantity] = {}
-        for weight, shift in parts.kinks:
-            number = shift.number
-            if number is not None:
-                joined[number] = joined[number] + weight if number in joined else weight
-            else:
-                self.terms.append(shifted(make(regularizers.L1, lam=weight), shift))
-        self.terms += [shifted(make(regularizers.L1, lam=w), Quantity(t)) for t, w in joined.items()]
+        self.terms += [shifted(make(regularizers.L1, lam=w), t) for w, t in joined(parts.kinks, self.n)]
         for weight, threshold, shift in parts.hubers:
             self.terms.append(shifted(make(regularizers.Huber, lam=weight, delta=threshold), shift))
         if parts.variation:
             self.terms.append(make(regularizers.TV1d, lam=total(parts.variation)))
         for g in parts.largest:
-            self._whole(g.index, "norm_inf")
             self.terms.append(shifted(make(regularizers.LinfNorm, lam=g.weight), g.shift))
-        if parts.groups:
-            self._groups(parts)
+        self.terms += [self._groups(some) for some in apart(parts.groups)]
+        self.terms += [self._composed(c) for c in parts.composed]
 
-    def _groups(self, parts: Parts) -> None:
-        make, shift = self.pieces.make, total([g.shift for g in parts.groups])
-        if len(parts.groups) == 1 and len(parts.groups[0].index) == self.n:
-            norm = make(regularizers.L2Norm, lam=parts.groups[0].weight)
-        else:
-            groups = [tuple(g.index.tolist()) for g in parts.groups]
-            first, *others = (g.weight for g in parts.groups)
-            weight = first.map(lambda *w: torch.cat([t.expand((*_batch(w), 1)) for t in w], -1), *others)
-            norm = make(regularizers.GroupLasso, {"groups": groups}, lam=weight)
-        self.terms.append(self.pieces.shifted(norm, shift))
+    def _groups(self, groups: list[Group]) -> Regularizer:
+        make, shift = self.pieces.make, total([g.shift for g in groups])
+        if len(groups) == 1 and len(groups[0].index) == self.n:
+            return self.pieces.shifted(make(regularizers.L2Norm, lam=groups[0].weight), shift)
+        indices = [tuple(g.index.tolist()) for g in groups]
+        weight = side_by_side([g.weight for g in groups], [1] * len(groups))
+        return self.pieces.shifted(make(regularizers.GroupLasso, {"groups": indices}, lam=weight), shift)
 
-    def _whole(self, index: np.ndarray, what: str) -> None:
-        if len(index) != self.n:
-            raise InputError(f"{what} of some of the entries only")
+    def _composed(self, c: Composed) -> Regularizer:
+        weights = {"lam": c.weight} if c.more is None else {"lam": c.weight, "delta": c.more}
+        body = self.pieces.make(COMPOSED[c.kind], None, **weights)
+        return self.pieces.composed(self.pieces.shifted(body, -c.rows.offset), c.rows.matrix)
 
     def _constraints(self) -> None:
         make, sets = self.pieces.make, self.sets
         lower, upper = self._ends()
-        for ball in sets.balls:
-            cls = regularizers.L2Ball if ball.kind == "Pnorm" else regularizers.L1Ball
-            self.terms.append(self.pieces.shifted(make(cls, radius=ball.radius), ball.shift))
+        for b in sets.balls:
+            cls = {"norm": regularizers.L2Ball, "abs": regularizers.L1Ball}[b.kind]
+            moved = self.pieces.shifted(make(cls, radius=b.radius), b.shift)
+            self.terms.append(self.pieces.composed(moved, b.matrix))
+        for rows in sets.inequalities:
+            self.terms.append(self.pieces.composed(make(regularizers.Box, hi=-rows.offset), rows.matrix))
         if sets.equations:
             lower, upper = self._equations(lower, upper)
         ends = {name: q for name, q in (("lo", lower), ("hi", upper)) if q is not None}
@@ -184,12 +195,17 @@ class Match:
         """The equations as a term, and the ends that it leaves."""
         make, sets = self.pieces.make, self.sets
         a = np.concatenate([rows.matrix.toarray() for rows in sets.equations])
+<<<<<<< HEAD
         first, *others = (-rows.offset for rows in sets.equations)
         widths = [rows.matrix.shape[0] for rows in sets.equations]
         level = first.map(
             lambda *b: torch.cat([t.expand((*_batch(b), k)) for t, k in zip(b, widths, strict=True)], -1), *others
         )
         positive = self.phi.domain.lo == 0 if lower is None else lower.is_number(0.0)
+=======
+        level = side_by_side([-r.offset for r in sets.equations], [r.matrix.shape[0] for r in sets.equations])
+        positive = (lower is not None and lower.is_number(0.0)) or self.phi.domain.lo == 0
+>>>>>>> 4b3bd6e (from_cvxpy: balls however they are written; norms, squares and inequalities of several entries as compositions, for splitting and Newton)
         if len(a) == 1 and np.ptp(a) == 0 and positive:
             radius = level / Quantity(float(a[0, 0]))
             sets.exclude(radius.map(lambda r: r < 0))
@@ -208,8 +224,15 @@ class Match:
         return lower, upper
 
 
-def _batch(tensors: Any) -> torch.Size:
-    return torch.broadcast_shapes(*(t.shape[:-1] for t in tensors))
+def side_by_side(quantities: list[Quantity], widths: list[int]) -> Quantity:
+    """Quantities of these widths as one."""
+    first, *others = quantities
+
+    def join(*tensors: torch.Tensor) -> torch.Tensor:
+        batch = torch.broadcast_shapes(*(t.shape[:-1] for t in tensors))
+        return torch.cat([t.expand((*batch, k)) for t, k in zip(tensors, widths, strict=True)], -1)
+
+    return first.map(join, *others)
 
 
 def _out_of_reach(a: torch.Tensor, b: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:

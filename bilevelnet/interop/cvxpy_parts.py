@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from .cvxpy_quantity import Quantity
+from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Rows
 
 
@@ -26,6 +26,14 @@ class Entries(NamedTuple):
         return -(self.offset / Quantity(self.scale))
 
 
+class Spot(NamedTuple):
+    """weight · h(x_j − shift_j) of the entries j in ``index``, one number each: h = |·|, ½(·)²."""
+
+    index: np.ndarray  # type: ignore[assignment]
+    weight: Quantity
+    shift: Quantity
+
+
 class Group(NamedTuple):
     """weight · ‖x_G − t_G‖ over the entries ``index``; t is over all entries."""
 
@@ -34,19 +42,48 @@ class Group(NamedTuple):
     shift: Quantity
 
 
+class Composed(NamedTuple):
+    """weight · h(M x + o), rows that couple entries or leave some out; ``kind`` names h: abs, square (½‖·‖²), norm,
+    largest (norm_inf), huber (its threshold in ``more``).
+    """
+
+    kind: str
+    rows: Rows
+    weight: Quantity
+    more: Quantity | None = None
+
+
 @dataclass
 class Parts:
-    """Σ ½ m x² + l x + Σ w φ_name(x) + Σ c |x − t| + Σ huber + norms, of n entries."""
+    """Σ ½ m (x − t)² + l x + Σ w φ_name(x) + Σ c |x − t| + huber + norms + Σ w h(M x + o) + constants; n entries."""
 
     n: int
     linear: list[Quantity] = field(default_factory=list)
-    squares: list[Quantity] = field(default_factory=list)
+    squares: list[Spot] = field(default_factory=list)
     entropies: dict[str, list[Quantity]] = field(default_factory=dict)
-    kinks: list[tuple[Quantity, Quantity]] = field(default_factory=list)
+    kinks: list[Spot] = field(default_factory=list)
     hubers: list[tuple[Quantity, Quantity, Quantity]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     largest: list[Group] = field(default_factory=list)
     variation: list[Quantity] = field(default_factory=list)
+    composed: list[Composed] = field(default_factory=list)
+    constants: list[Quantity] = field(default_factory=list)  # of what a constraint may hold
+
+    @property
+    def curvature(self) -> Quantity:
+        """Σ m."""
+        return total([s.weight.spread(s.index, self.n) for s in self.squares])
+
+    @property
+    def slope(self) -> Quantity:
+        """l − Σ m t."""
+        pulls = [-(s.weight * s.shift).spread(s.index, self.n) for s in self.squares]
+        return total([*self.linear, *pulls])
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are no entropies, Huber functions or differences."""
+        return not (self.entropies or self.hubers or self.variation)
 
     def spread(self, e: Entries, q: Quantity, fill: float = 0.0) -> Quantity:
         """One number a row, at the entries of the rows."""
@@ -56,40 +93,34 @@ class Parts:
         self.entropies.setdefault(name, []).append(self.spread(e, weight))
 
     def add_linear(self, rows: Rows, weight: Quantity) -> None:
-        """Σ weight_i (M x)_i."""
-        if (e := single(rows)) is not None:
-            self.linear.append(self.spread(e, weight * Quantity(e.scale)))
-        else:
-            self.linear.append(through(rows.matrix, weight))
+        """Σ weight_i (M x + o)_i."""
+        e = single(rows)
+        pulled = through(rows.matrix, weight) if e is None else self.spread(e, weight * Quantity(e.scale))
+        self.linear.append(pulled)
+        self.constants.append(summed(weight * rows.offset, rows.matrix.shape[0]))
 
     def add_kink(self, rows: Rows, weight: Quantity) -> None:
         """Σ weight_i |(M x + o)_i|."""
         if (e := single(rows)) is not None:
-            size = weight * Quantity(np.abs(e.scale))
-            self.kinks.append((self.spread(e, size), self.spread(e, e.shift)))
+            self.kinks.append(Spot(e.index, weight * Quantity(np.abs(e.scale)), e.shift))
         elif (step := _differences(rows, self.n)) is not None:
             self.variation.append(weight * Quantity(step))
         else:
-            raise InputError("|M x + o| with rows of several entries is no sum over entries")
+            self.composed.append(Composed("abs", rows, weight))
 
-    def add_square(self, rows: Rows, weight: Quantity, middle: np.ndarray | None = None) -> None:
-        """Σ weight_i (M x + o)_i², or (M x + o)'P(M x + o) for one weight and P = ``middle``."""
-        e = single(rows)
-        if e is not None and middle is None:
-            self.squares.append(self.spread(e, weight * Quantity(2 * e.scale**2)))
-            self.linear.append(self.spread(e, weight * e.offset * Quantity(2 * e.scale)))
+    def add_square(self, rows: Rows, weight: Quantity) -> None:
+        """Σ weight_i (M x + o)_i²."""
+        if (e := single(rows)) is not None:
+            self.squares.append(Spot(e.index, weight * Quantity(2 * e.scale**2), e.shift))
             return
-        if weight.number is None and weight.fixed is None:
-            raise InputError("a quadratic form with a weight that is a parameter is no sum over entries")
-        m = rows.matrix.toarray()
-        c = np.broadcast_to(weight.fixed.numpy(), m.shape[0])  # type: ignore[union-attr]
-        inner = np.diag(c) if middle is None else middle * c[0]
-        q = 2 * m.T @ inner @ m
-        diagonal = np.diag(q)
-        if np.abs(q - np.diag(diagonal)).max() > 1e-13 * np.abs(q).max():
-            raise InputError("a quadratic form couples the entries")
-        self.squares.append(Quantity(diagonal.copy()))
-        self.linear.append(through(inner @ rows.matrix * 2, rows.offset))
+        gram = (rows.matrix.T @ rows.matrix).toarray()
+        own = np.diag(gram)
+        if weight.number is None or np.abs(gram - np.diag(own)).max() > 1e-13 * own.max():  # rounding of the products
+            self.composed.append(Composed("square", rows, weight * Quantity(2.0)))
+            return
+        self.squares.append(Spot(np.arange(self.n), weight * Quantity(2 * own), Quantity(0.0)))
+        self.linear.append(through(rows.matrix * 2, weight * rows.offset))
+        self.constants.append(summed(weight * rows.offset * rows.offset, rows.matrix.shape[0]))
 
 
 def single(rows: Rows) -> Entries | None:
@@ -116,12 +147,9 @@ def through(matrix: Any, weight: Quantity) -> Quantity:
     return weight.map(lambda w: w.expand((*w.shape[:-1], len(dense))) @ dense.to(w))
 
 
-def uniform_scale(e: Entries, what: str) -> float:
-    """|s| of a norm, which must be the same in each entry."""
-    sizes = np.abs(e.scale)
-    if np.ptp(sizes) > 1e-14 * sizes[0]:
-        raise InputError(f"{what} of entries with different factors is no norm of the catalogue")
-    return float(sizes[0])
+def summed(q: Quantity, size: int) -> Quantity:
+    """The sum of its entries, of which there are ``size``."""
+    return q.map(lambda t: t.expand((*t.shape[:-1], size)).sum(-1, keepdim=True))
 
 
 def _differences(rows: Rows, n: int) -> float | None:

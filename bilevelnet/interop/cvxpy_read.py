@@ -23,6 +23,13 @@ class Rows(NamedTuple):
     offset: Quantity
 
 
+def tall(rows: Rows, size: int) -> Rows:
+    """One row repeated ``size`` times; as many stay."""
+    if rows.matrix.shape[0] == size:
+        return rows
+    return Rows(rows.matrix[np.zeros(size, int)], rows.offset)
+
+
 class Term(NamedTuple):
     """weight · atom(arguments), the weight one number for each value of the atom (column by column)."""
 

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from typing import Any, NamedTuple
+=======
+from collections.abc import Callable
+from typing import Any
+>>>>>>> 4b3bd6e (from_cvxpy: balls however they are written; norms, squares and inequalities of several entries as compositions, for splitting and Newton)
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .cvxpy_atoms import group
+from .cvxpy_atoms import add
+from .cvxpy_join import Ball, ball
 from .cvxpy_parts import Parts
 from .cvxpy_quantity import Quantity
-from .cvxpy_read import Line, Reading, Rows, exponent, kind
+from .cvxpy_read import Line, Reading, Rows, kind, tall
 from .cvxpy_values import Values
 
 
-class Ball(NamedTuple):
-    """‖x − shift‖ ≤ radius, in the norm ``kind``: "Pnorm" (2) or "norm1"."""
-
-    kind: str
-    radius: Quantity
-    shift: Quantity
-
-
 class Sets:
-    """lower ≤ x ≤ upper, equations M x + o = 0, balls; ``infeasible``: where no x meets them, as far as told."""
+    """lower ≤ x ≤ upper, equations M x + o = 0 and inequalities M x + o ≤ 0 of several entries each, balls.
+
+    ``infeasible``: where no x meets them, as far as told.
+    """
 
     def __init__(self, reading: Reading):
         self.n = reading.n
         self.lower, self.upper = reading.lower, reading.upper
         self.equations: list[Rows] = []
+        self.inequalities: list[Rows] = []
         self.balls: list[Ball] = []
         self.infeasible: list[Quantity] = []
         for line, equal, constraint in reading.constraints:
             try:
                 if line.terms:
-                    self._bounded(line, equal)
+                    self._bounded(line)
                 else:
                     self._linear(line.rows, equal)
             except InputError as refusal:
@@ -56,9 +58,8 @@ class Sets:
             slack = 1e-9  # a condition on the parameters alone, computed with rounding
             self.exclude(offset.map((lambda o: o.abs() > slack) if equal else (lambda o: o > slack)))
         if len(more):
-            if not equal:
-                raise InputError("a linear inequality in several entries")
-            self.equations.append(Rows(rows.matrix[more], rows.offset.take(more)))
+            found = self.equations if equal else self.inequalities
+            found.append(Rows(rows.matrix[more], rows.offset.take(more)))
         if len(one):
             matrix = rows.matrix[one]
             index, scale = matrix.indices, matrix.data
@@ -79,6 +80,7 @@ class Sets:
                 else:
                     self.lower = limit if self.lower.is_number(-np.inf) else self.lower.map(torch.maximum, limit)
 
+<<<<<<< HEAD
     def _bounded(self, line: Line, equal: bool) -> None:
         """atom ≤ r, of one atom with a fixed weight."""
         if equal or len(line.terms) > 1 or line.rows.matrix.nnz:
@@ -112,6 +114,43 @@ class Sets:
         radius = radius / g.weight
         self.exclude(radius.map(lambda r: r < 0))
         self.balls.append(Ball(name, radius, g.shift))
+=======
+    def _bounded(self, line: Line) -> None:
+        """Σ weight · atom + rows ≤ 0."""
+        largest = _largest(line)
+        if largest is not None:
+            for rows in largest:
+                self._linear(rows, False)
+            return
+        if line.rows.matrix.shape[0] != 1:
+            raise InputError("atoms with a value for each of several rows")
+        parts = Parts(self.n)
+        for term in line.terms:
+            add(parts, term)
+        parts.add_linear(line.rows, Quantity(1.0))
+        found = ball(parts)
+        self.infeasible.append(lambda values: ~(found.radius.at(values) >= 0).all(-1))
+        self.balls.append(found._replace(radius=found.radius.map(lambda t: t.nan_to_num(0.0).clamp(min=0))))
+
+
+def _largest(line: Line) -> list[Rows] | None:
+    """The rows that must all be ≤ 0, where the line holds one atom and that is a largest of affine functions."""
+    term, name = line.terms[0], kind(line.terms[0].atom)
+    whole = getattr(term.atom, "axis", None) is None
+    if len(line.terms) > 1 or name not in ("maximum", "max", "abs", "norm_inf") or not whole:
+        return None
+    if term.weight.number is None or term.weight.number <= 0:
+        raise InputError("an atom with a weight that is a parameter")
+    weight, found = term.weight.number, list(term.arguments)
+    if name in ("abs", "norm_inf"):
+        found.append(Rows(-found[0].matrix, -found[0].offset))
+    size = max(line.rows.matrix.shape[0], *(r.matrix.shape[0] for r in found))
+    rest = tall(line.rows, size)
+    return [
+        Rows(r.matrix * weight + rest.matrix, r.offset * Quantity(weight) + rest.offset)
+        for r in (tall(r, size) for r in found)
+    ]
+>>>>>>> 4b3bd6e (from_cvxpy: balls however they are written; norms, squares and inequalities of several entries as compositions, for splitting and Newton)
 
 
 def infeasible(conditions: list[Quantity], values: Values) -> Tensor | None:
