@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
+import torch
 
 from ..errors import InputError
 from .cvxpy_parts import Composed, Group, Parts, Spot, summed
@@ -42,8 +44,8 @@ def apart(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 class Ball(NamedTuple):
-    """‖M x − shift‖ ≤ radius, in the norm ``kind`` ("norm" is 2, "abs" is 1), M = 1 where it is None; ``square``: the
-    radius², which must not be negative.
+    """‖M x − shift‖ ≤ radius, in the norm ``kind`` ("norm" is 2, "abs" is 1), M = 1 where it is None; a radius that is
+    negative or NaN is of an empty set.
     """
 
     kind: str
@@ -53,47 +55,57 @@ class Ball(NamedTuple):
 
 
 def ball(parts: Parts) -> Ball:
-    """The set where the parts are ≤ 0, as a ball whose radius may come out NaN (of a negative square) or negative."""
-    level, flat = -total(parts.constants), total(parts.linear).is_number(0.0)
-    kinds = [k for k in ("kinks", "squares", "groups", "largest", "composed") if getattr(parts, k)]
+    """The set where the sum of the parts is ≤ 0; InputError where it is no ball."""
+    n, level, flat = parts.n, -total(parts.constants), total(parts.linear).is_number(0.0)
+    kinds = [k for k in ("kinks", "squares", "groups", "composed") if getattr(parts, k)]
     if len(kinds) != 1 or not parts.plain:
         raise InputError("a constraint on a sum of atoms of different kinds")
     if kinds == ["squares"]:
         return _centred(parts, level)
-    spots = joined(parts.kinks, parts.n) if kinds == ["kinks"] else []
+    spots = joined(parts.kinks, n)
     if flat and len(spots) == 1:
-        (weight, shift) = spots[0]
-        return Ball("abs", level / _number(weight), shift)
-    if flat and len(parts.groups) == 1 and len(parts.groups[0].index) == parts.n:
+        return _scaled("abs", *spots[0], level, n)
+    if flat and len(parts.groups) == 1:
         g = parts.groups[0]
-        return Ball("norm", level / _number(g.weight), g.shift)
+        return _scaled("norm", g.weight.spread(g.index, n), g.shift, level, n)
     one: Sequence[Composed] = parts.composed
-    if flat and len(one) == 1 and one[0].kind in ("abs", "norm", "square"):
+    if flat and len(one) == 1 and one[0].kind in ("abs", "norm", "square") and one[0].weight.number is not None:
         kind, rows, weight, _ = one[0]
-        radius = level / _number(weight)
+        radius = level / weight
         if kind == "square":
-            kind, radius = "norm", (radius * Quantity(2.0)).map(lambda t: t.sqrt())
+            kind, radius = "norm", (radius * Quantity(2.0)).map(torch.sqrt)
         return Ball(kind, radius, -rows.offset, rows.matrix)
     raise InputError("a constraint on a sum of atoms that is no ball")
 
 
 def _centred(parts: Parts, level: Quantity) -> Ball:
-    """Σ ½ w (x − t)² + l x ≤ level: ½ m ‖x − c‖² ≤ level − its least value, which is computed at c."""
-    m = _number(parts.curvature)
-    centre = -(parts.slope / m)
-    excess = [summed(total(parts.linear) * centre, parts.n)]
+    """Σ ½ w (x − t)² + l x ≤ level: ½ ‖√m (x − c)‖² ≤ level − its least value, which is computed at c."""
+    m, n = parts.curvature, parts.n
+    linear = total(parts.linear)
+    if m.fixed is None or not linear.map(lambda l, m: torch.where(m == 0, l, 0.0), m).is_number(0.0):
+        raise InputError("a constraint on squares whose weights are parameters, or that is linear in some entries")
+    centre = -parts.slope.map(lambda l, m: l / torch.where(m == 0, 1.0, m), m)
+    least = [summed(linear * centre, n)]
     for s in parts.squares:
-        gap = _at(centre, parts.n).take(s.index) - s.shift
-        excess.append(summed(s.weight * gap * gap * Quantity(0.5), len(s.index)))
-    square = (level - total(excess)) * Quantity(2.0) / m
-    return Ball("norm", square.map(lambda t: t.sqrt()), centre)
+        gap = _at(centre, n).take(s.index) - s.shift
+        least.append(summed(s.weight * gap * gap * Quantity(0.5), len(s.index)))
+    square = (level - total(least)) * Quantity(2.0)
+    return _scaled("norm", m.map(torch.sqrt), centre, square.map(torch.sqrt), n)
 
 
-def _number(weight: Quantity) -> Quantity:
-    """The weight, one positive number for all entries."""
-    if weight.number is None or weight.number <= 0:
-        raise InputError("a constraint on atoms whose weights are parameters, or differ")
-    return Quantity(weight.number)
+def _scaled(kind: str, weight: Quantity, shift: Quantity, radius: Quantity, n: int) -> Ball:
+    """‖weight (x − shift)‖ ≤ radius, over the entries whose weight is not 0."""
+    if weight.fixed is None or bool((weight.fixed < 0).any()):
+        raise InputError("a constraint on atoms whose weights are parameters")
+    every = np.broadcast_to(weight.fixed.numpy(), n)
+    used = np.flatnonzero(every)
+    size = every[used]
+    if np.ptp(size) <= 1e-14 * size[0]:  # a few roundings of one factor
+        radius, size = radius / Quantity(size[0]), np.ones(len(used))
+        if len(used) == n:
+            return Ball(kind, radius, shift)
+    matrix = sp.csr_array((size, (np.arange(len(used)), used)), shape=(len(used), n))
+    return Ball(kind, radius, _at(shift, n).take(used) * Quantity(size), matrix)
 
 
 def _at(q: Quantity, n: int) -> Quantity:

@@ -195,17 +195,8 @@ class Match:
         """The equations as a term, and the ends that it leaves."""
         make, sets = self.pieces.make, self.sets
         a = np.concatenate([rows.matrix.toarray() for rows in sets.equations])
-<<<<<<< HEAD
-        first, *others = (-rows.offset for rows in sets.equations)
-        widths = [rows.matrix.shape[0] for rows in sets.equations]
-        level = first.map(
-            lambda *b: torch.cat([t.expand((*_batch(b), k)) for t, k in zip(b, widths, strict=True)], -1), *others
-        )
-        positive = self.phi.domain.lo == 0 if lower is None else lower.is_number(0.0)
-=======
         level = side_by_side([-r.offset for r in sets.equations], [r.matrix.shape[0] for r in sets.equations])
-        positive = (lower is not None and lower.is_number(0.0)) or self.phi.domain.lo == 0
->>>>>>> 4b3bd6e (from_cvxpy: balls however they are written; norms, squares and inequalities of several entries as compositions, for splitting and Newton)
+        positive = self.phi.domain.lo == 0 if lower is None else lower.is_number(0.0)
         if len(a) == 1 and np.ptp(a) == 0 and positive:
             radius = level / Quantity(float(a[0, 0]))
             sets.exclude(radius.map(lambda r: r < 0))

@@ -209,6 +209,17 @@ class Table:
         matrix.eliminate_zeros()
         return Rows(matrix, self._affine(constant[0], constant[2], constant[3], size))
 
+    def _weight(self, rows: np.ndarray, parameter: np.ndarray, data: np.ndarray, size: int) -> Quantity:
+        """One number where all rows say the same."""
+        order = np.lexsort((rows, parameter))
+        rows, parameter, data = rows[order], parameter[order], data[order]
+        first = rows == 0
+        if len(rows) == size * first.sum() and all(
+            np.array_equal(np.repeat(a[first], size), a) for a in (parameter, data)
+        ):
+            return self._affine(rows[first], parameter[first], data[first], 1)
+        return self._affine(rows, parameter, data, size)
+
     def term(self, i: int, line: int) -> Term:
         """Atom i with its weight in a line: one number a value of the atom."""
         atom, t = self.atoms[i]
@@ -217,7 +228,7 @@ class Table:
         size = self.expressions[line].size
         if size > 1 and (t.size != size or (row != column).any()):  # each row has its own value of the atom
             raise InputError(f"{atom} is mixed over the rows of {self.expressions[line]}")
-        weight = self._affine(column, parameter, data, t.size)
+        weight = self._weight(column, parameter, data, t.size)
         return Term(atom, [self.rows(k) for k in range(self.first[i], self.first[i + 1])], weight)
 
 

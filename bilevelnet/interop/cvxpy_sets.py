@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from typing import Any, NamedTuple
-=======
-from collections.abc import Callable
 from typing import Any
->>>>>>> 4b3bd6e (from_cvxpy: balls however they are written; norms, squares and inequalities of several entries as compositions, for splitting and Newton)
 
 import numpy as np
 import torch
@@ -18,8 +13,10 @@ from .cvxpy_atoms import add
 from .cvxpy_join import Ball, ball
 from .cvxpy_parts import Parts
 from .cvxpy_quantity import Quantity
-from .cvxpy_read import Line, Reading, Rows, kind, tall
+from .cvxpy_read import Line, Reading, Rows, exponent, kind, tall
 from .cvxpy_values import Values
+
+LARGEST = ("maximum", "max", "abs", "norm_inf", "minimum", "min")  # of the arguments, or with a negative weight
 
 
 class Sets:
@@ -80,46 +77,10 @@ class Sets:
                 else:
                     self.lower = limit if self.lower.is_number(-np.inf) else self.lower.map(torch.maximum, limit)
 
-<<<<<<< HEAD
-    def _bounded(self, line: Line, equal: bool) -> None:
-        """atom ≤ r, of one atom with a fixed weight."""
-        if equal or len(line.terms) > 1 or line.rows.matrix.nnz:
-            raise InputError("a constraint on a sum of atoms")
-        term = line.terms[0]
-        if line.rows.matrix.shape[0] != term.atom.size:
-            raise InputError("a constraint on a sum of atoms")
-        if term.weight.fixed is None or not bool((term.weight.fixed > 0).all()):
-            raise InputError("an atom with a weight that is a parameter")
-        name, level, rows = kind(term.atom), -(line.rows.offset / term.weight), term.arguments[0]
-        axis = getattr(term.atom, "axis", None)
-        if name in ("maximum", "max") and axis is None:
-            for r in term.arguments:
-                self._linear(Rows(r.matrix, r.offset - level), False)
-        elif (name == "abs" or name == "norm_inf") and axis is None:
-            self._linear(Rows(rows.matrix, rows.offset - level), False)
-            self._linear(Rows(-rows.matrix, -rows.offset - level), False)
-        elif ((name == "Pnorm" and exponent(term.atom) == 2) or name == "norm1") and axis is None:
-            self._ball(name, rows, level)
-        elif name == "quad_over_lin" and axis is None and not term.arguments[1].matrix.nnz:
-            square = level * term.arguments[1].offset
-            self.exclude(square.map(lambda s: s < 0))
-            self._ball("Pnorm", rows, square.map(lambda t: t.clamp(min=0).sqrt()))
-        else:
-            raise InputError(f"{name} with these arguments bounds no set of the catalogue")
-
-    def _ball(self, name: str, rows: Rows, radius: Quantity) -> None:
-        g = group(Parts(self.n), rows, Quantity(1.0), "a ball")
-        if len(g.index) != self.n:
-            raise InputError("a ball of some of the entries")
-        radius = radius / g.weight
-        self.exclude(radius.map(lambda r: r < 0))
-        self.balls.append(Ball(name, radius, g.shift))
-=======
     def _bounded(self, line: Line) -> None:
         """Σ weight · atom + rows ≤ 0."""
-        largest = _largest(line)
-        if largest is not None:
-            for rows in largest:
+        if (every := self._each(line)) is not None:
+            for rows in every:
                 self._linear(rows, False)
             return
         if line.rows.matrix.shape[0] != 1:
@@ -129,28 +90,41 @@ class Sets:
             add(parts, term)
         parts.add_linear(line.rows, Quantity(1.0))
         found = ball(parts)
-        self.infeasible.append(lambda values: ~(found.radius.at(values) >= 0).all(-1))
-        self.balls.append(found._replace(radius=found.radius.map(lambda t: t.nan_to_num(0.0).clamp(min=0))))
+        self.exclude(found.radius.map(_no_radius))
+        self.balls.append(found._replace(radius=found.radius.map(_radius)))
+
+    def _each(self, line: Line) -> list[Rows] | None:
+        """The rows that must all be ≤ 0, where each row of the line holds a largest of affine functions or a square."""
+        term, name, size = line.terms[0], kind(line.terms[0].atom), line.rows.matrix.shape[0]
+        square = name == "Power" and exponent(term.atom) == 2 and not line.rows.matrix.nnz
+        if len(line.terms) > 1 or term.atom.size != size or not (name in LARGEST or square):
+            return None
+        if getattr(term.atom, "axis", None) is not None:
+            return None
+        if (weight := term.weight.number) is None:
+            raise InputError("an atom with a weight that is a parameter, or differs from row to row")
+        rest, found = line.rows, [*term.arguments]
+        if square:  # |M x + o| ≤ √level
+            level = rest.offset / Quantity(-weight)
+            self.exclude(level.map(lambda t: t < 0))
+            rest, weight = Rows(rest.matrix, -level.map(lambda t: t.clamp(min=0).sqrt())), 1.0
+        if name in ("abs", "norm_inf") or square:
+            found.append(Rows(-found[0].matrix, -found[0].offset))
+        size = max(size, *(r.matrix.shape[0] for r in found))
+        rest = tall(rest, size)
+        return [
+            Rows(r.matrix * weight + rest.matrix, r.offset * Quantity(weight) + rest.offset)
+            for r in (tall(r, size) for r in found)
+        ]
 
 
-def _largest(line: Line) -> list[Rows] | None:
-    """The rows that must all be ≤ 0, where the line holds one atom and that is a largest of affine functions."""
-    term, name = line.terms[0], kind(line.terms[0].atom)
-    whole = getattr(term.atom, "axis", None) is None
-    if len(line.terms) > 1 or name not in ("maximum", "max", "abs", "norm_inf") or not whole:
-        return None
-    if term.weight.number is None or term.weight.number <= 0:
-        raise InputError("an atom with a weight that is a parameter")
-    weight, found = term.weight.number, list(term.arguments)
-    if name in ("abs", "norm_inf"):
-        found.append(Rows(-found[0].matrix, -found[0].offset))
-    size = max(line.rows.matrix.shape[0], *(r.matrix.shape[0] for r in found))
-    rest = tall(line.rows, size)
-    return [
-        Rows(r.matrix * weight + rest.matrix, r.offset * Quantity(weight) + rest.offset)
-        for r in (tall(r, size) for r in found)
-    ]
->>>>>>> 4b3bd6e (from_cvxpy: balls however they are written; norms, squares and inequalities of several entries as compositions, for splitting and Newton)
+def _no_radius(r: Tensor) -> Tensor:
+    return ~(r >= 0)
+
+
+def _radius(r: Tensor) -> Tensor:
+    """0 in place of a root of a negative number, in an element that is told to be infeasible."""
+    return torch.where(r >= 0, r, 0.0)
 
 
 def infeasible(conditions: list[Quantity], values: Values) -> Tensor | None:
