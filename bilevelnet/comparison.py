@@ -21,12 +21,22 @@ class Row:
     where: str
     reason: str
     points: int = 0
-    left_out: int = 0  # points with a kink within reach, where no derivative is compared
+    left_out: int = 0  # points with a kink within reach, or beyond the range of the dtype, where nothing is compared
 
     @classmethod
-    def of(cls, compared: str, error: Tensor, tolerance: Tensor | float, at: Mapping[str, Tensor], reason: str) -> Row:
+    def of(
+        cls,
+        compared: str,
+        error: Tensor,
+        tolerance: Tensor | float,
+        at: Mapping[str, Tensor],
+        reason: str,
+        left_out: int = 0,
+    ) -> Row:
         """The entry that is nearest to failing, or fails the most. ``at``: tensors of the error's leading shape."""
         error = error.detach().double().cpu()
+        if not error.numel() and left_out:
+            return cls(compared, True, 0.0, 0.0, "", reason, 0, left_out)
         if not error.numel():
             return cls.failed(compared, "no point was left to compare at", reason)
         bound = torch.as_tensor(tolerance, dtype=torch.float64).detach().cpu().broadcast_to(error.shape)
@@ -34,7 +44,7 @@ class Row:
         place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), error.shape))
         where = ", ".join(f"{name} = {_shown(t, place, error.shape)}" for name, t in at.items())
         passed = bool((error <= bound).all())
-        return cls(compared, passed, float(error[place]), float(bound[place]), where, reason, error.numel())
+        return cls(compared, passed, float(error[place]), float(bound[place]), where, reason, error.numel(), left_out)
 
     @classmethod
     def failed(cls, compared: str, what: str, reason: str) -> Row:

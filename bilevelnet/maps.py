@@ -35,12 +35,14 @@ class Map:
     """v ↦ z = prox^φ_g(v), bound to one (φ, g).
 
     A ``direct`` map is a formula: it has ``state``, ``primal`` and ``status`` too, and a forward computes no status
-    where one look at v tells that all is well. ``whole``: every finite v has a solution. ``trivial``: u = v.
+    where one look at v, and at z if it ``may_overflow``, tells that all is well. ``whole``: every finite v has a
+    solution. ``trivial``: u = v.
     """
 
     name: str
     direct = False
     whole = False
+    may_overflow = False
     trivial = False
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:

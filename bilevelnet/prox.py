@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +14,7 @@ from .maps import Map, Near
 from .problem import Prox, anchor
 from .regularizers import Regularizer
 from .regularizers.group_norms import GroupNorms
-from .solution import INVALID, KINK, MAX_ITER, Solution, check_policy, settle, squeeze, worst
+from .solution import KINK, MAX_ITER, Solution, check_policy, judged, settle, squeeze, worst
 from .solvers import Solver, bind
 from .values import at_least_float32, check_floating, extremes, readable
 
@@ -86,20 +85,28 @@ class Bound:
 
     def apply(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Tensor:
         """z, after the policy; an element spans the dimensions ``dims``."""
-        if not self.map.direct:
-            outcome = self.map.solve(v)
-            z = self._settled(outcome.z, outcome.status.broadcast_to(v.shape), dims)
-        elif self.sound(v):
-            z = self.map.primal(v)
-        else:
-            status = worst(self.map.status(v), dims)
-            z = self.map.primal(torch.where(status > KINK, anchor(self.prox.phi, v), v))
-            z = settle(z, status, dims, self.on_failure, self.subject)
+        z, status = self._found(v, dtype, dims)
         if z.shape != v.shape:
             raise InputError(
                 f"a weight broadcasts v of shape {tuple(v.shape)} to {tuple(z.shape)}: expand v to it first"
             )
-        return z if z.dtype is dtype else z.to(dtype)
+        z = z if z.dtype is dtype else z.to(dtype)
+        return z if status is None else settle(z, judged(z, status, dims), dims, self.on_failure, self.subject)
+
+    def _found(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+        """(z, status), none where one look tells that all is well, or nobody asked."""
+        if not self.map.direct:
+            outcome = self.map.solve(v)
+            return outcome.z, outcome.status.broadcast_to(v.shape)
+        if self.on_failure == "ignore" or not v.numel():
+            return self.map.primal(v), None
+        if self.map.whole and readable(v):
+            z, largest = self.map.primal(v), torch.finfo(dtype).max
+            ends = extremes(v, z) if self.map.may_overflow or v.dtype is not dtype else extremes(v)
+            if all(-largest <= low and high <= largest for low, high in ends):
+                return z, None
+        status = worst(self.map.status(v), dims)
+        return self.map.primal(torch.where(status > KINK, anchor(self.prox.phi, v), v)), status
 
     def solve(
         self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...], init: Solution | Tensor | None = None
@@ -115,8 +122,7 @@ class Bound:
             bound = self.prox.error_bound(residual) if certified is None else certified()
             if certified is not None and bound is not None and dims:
                 bound = torch.linalg.vector_norm(bound, dim=dims)
-        broken = (status <= KINK) & z.isnan()
-        status = worst(torch.where(broken, INVALID, status), dims)
+        status = judged(z.to(dtype), status, dims)
         z = settle(z, status, dims, self.on_failure, self.subject)
         status = squeeze(status, dims).to(torch.int8)
         residual = torch.where(status > MAX_ITER, torch.inf, residual)  # nothing was found
@@ -133,18 +139,6 @@ class Bound:
         z = z.detach().to(v.dtype)
         y = {name: t.detach().to(v.dtype) for name, t in y.items()}
         return Near(z, (self.prox.phi.grad(z) if u is None else u).detach().to(v.dtype), y)
-
-    def sound(self, v: Tensor) -> bool:
-        """Whether one look at v tells that every element has a solution, or nobody asked."""
-        if self.on_failure == "ignore" or not v.numel():
-            return True
-        if not (self.map.whole and readable(v)):
-            return False
-        ((low, high),) = extremes(v)
-        return -math.inf < low and high < math.inf
-
-    def _settled(self, z: Tensor, status: Tensor, dims: tuple[int, ...]) -> Tensor:
-        return settle(z, worst(status, dims), dims, self.on_failure, self.subject)
 
 
 # A plan costs 0.2 ms and follows from what is fixed at construction: the last pairs keep theirs.

@@ -110,6 +110,11 @@ def tell(z: Any, error: Exception, on_failure: str) -> Any:
     return z
 
 
+def judged(z: Tensor, status: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The worst status of each element, its dimensions kept as 1; a z beyond the range of its dtype is invalid."""
+    return worst(torch.where((status <= KINK) & ~z.isfinite(), INVALID, status), dims)
+
+
 def worst(status: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The worst status of each element, its dimensions kept as 1."""
     return status.amax(dims, keepdim=True) if dims else status

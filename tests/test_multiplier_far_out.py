@@ -99,3 +99,36 @@ def test_a_ball_under_hypentropy_far_out() -> None:
     v = torch.full((4,), 700.0, dtype=F64)
     z = bln.bregman_prox(bln.legendre.Hypentropy(beta=1.0), R.L2Ball(radius=0.8), v)
     torch.testing.assert_close(z, torch.full_like(v, 0.4))
+
+
+@pytest.mark.parametrize("phi", [MyEntropy(), bln.legendre.BoltzmannShannon(), bln.legendre.Softplus()])
+def test_a_norm_below_the_range_of_floats(phi: Any) -> None:
+    """z = e^−1000 and less is 0, u = ∇φ(z) is as far down as v − u in ∂g(0) lets it be, all of it in any shape."""
+    v = torch.tensor([[-700.0, -760.0, -1.0]], dtype=F64, requires_grad=True)  # one event: its weights have a shape too
+    for lam in (1e3, 1e12):
+        for g in (R.L2Norm(lam), R.GroupLasso(lam, groups=((0, 1, 2),))):
+            sol = bln.solve_prox(phi, g, v)
+            assert sol.z.tolist() == [[0.0] * 3]
+            assert float((v - sol.dual).detach().norm()) <= lam * (1 + 4 * torch.finfo(F64).eps)
+            assert (sol.dual < -700).all()
+            assert sol.residual.tolist() == [0.0]
+            (slope,) = torch.autograd.grad(sol.z.sum(), v)
+            assert slope.tolist() == [[0.0] * 3]
+
+
+def test_tiny_entries_of_groups_have_a_gradient() -> None:
+    """An entry in no group is e^−700, and 1/z² overflows. Beside z dz/dv = z, as λ is 1e-12 of 1."""
+    v = torch.full((1, 3), -700.0, dtype=F64, requires_grad=True)
+    sol = bln.solve_prox(MyEntropy(), R.GroupLasso(1e-12, groups=((0, 1),)), v)
+    (slope,) = torch.autograd.grad(sol.z.sum(), v)
+    torch.testing.assert_close(slope, sol.z.detach(), rtol=1e-11, atol=0.0)
+
+
+def test_a_dual_point_beyond_the_range_of_floats_is_invalid_not_infeasible() -> None:
+    """∇φ = sinh(1e12/3) where Σ z = 1e12; the entropy of [0, 1] does not reach Σ z = 5 with 3 entries."""
+    v = torch.zeros(2, 3, dtype=F64)
+    far = bln.solve_prox(bln.legendre.Cosh(), R.Simplex(1e12), v, on_failure="nan")
+    assert far.status.tolist() == [bln.Status.invalid] * 2
+    for g in (R.Simplex(5.0), R.AffineSet(a=torch.ones(3, dtype=F64), b=-0.1)):
+        none = bln.solve_prox(bln.legendre.FermiDirac(), g, v, on_failure="nan")
+        assert none.status.tolist() == [bln.Status.infeasible] * 2, g

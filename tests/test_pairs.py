@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from catalog import COMPOSITES, LEGENDRE, PAIRS, drawn_pairs, pair_cases
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from scipy.optimize import brentq
 
 import bilevelnet as bln
 from bilevelnet.prox import Bound
+from bilevelnet.solution import Status
 from bilevelnet.testing import check_closed_form, strategies
 from bilevelnet.testing.calculus import STEPS, central
 
@@ -26,6 +27,7 @@ def test_transforms(phi: Any, g: Any, device: str) -> None:
     check_closed_form(phi.build().to(device), g.build().to(device), device=device)
 
 
+@example((bln.legendre.Tsallis(alpha=0.99), bln.regularizers.Nonneg()))  # z = 1e500 at v = −0.001
 @given(strategies.pairs())
 def test_laws_at_drawn_weights(pair: tuple[Any, Any]) -> None:
     try:
@@ -33,6 +35,27 @@ def test_laws_at_drawn_weights(pair: tuple[Any, Any]) -> None:
     except bln.InputError:
         assume(False)
     check_closed_form(*pair, thorough=False)
+
+
+@pytest.mark.parametrize("solver", ["auto", "scalar"])
+def test_a_solution_beyond_the_range_of_floats_is_invalid(solver: str) -> None:
+    """e^800 and e^12 in float16: the status says so, the policy acts on it, and shared weights keep their gradient."""
+    phi, lam = bln.legendre.BoltzmannShannon(), torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    g, v = bln.regularizers.L1(lam), torch.tensor([800.0, 1.0], dtype=torch.float64, requires_grad=True)
+    sol = bln.solve_prox(phi, g, v, solver, on_failure="nan")
+    assert sol.status.tolist() == [Status.invalid, Status.converged]
+    assert sol.residual.tolist()[0] == float("inf")
+    for z in (sol.z, bln.bregman_prox(phi, g, v, solver, on_failure="nan")):
+        assert z.isnan().tolist() == [True, False]
+        slopes = torch.autograd.grad(torch.where(z.isnan(), 0.0, z).sum(), [v, lam], retain_graph=True)
+        torch.testing.assert_close(
+            slopes[0], torch.tensor([0.0, 0.9], dtype=torch.float64).exp() * torch.tensor([0, 1])
+        )
+        torch.testing.assert_close(slopes[1], -torch.tensor(0.9, dtype=torch.float64).exp())
+    with pytest.raises(bln.SolveError, match="invalid"):
+        bln.bregman_prox(phi, g, v, solver)
+    half = bln.solve_prox(phi, bln.regularizers.Zero(), torch.tensor([12.0, 1.0], dtype=torch.float16), solver, "nan")
+    assert half.status.tolist() == [Status.invalid, Status.converged]
 
 
 def test_every_legendre_function_and_composite_has_a_pair() -> None:

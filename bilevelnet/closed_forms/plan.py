@@ -35,6 +35,8 @@ class ClosedFormMap(Map):
         self.select = Select(self.psi, [] if self.coupled else linear)
         # The identity u = v is the residual network's kernel: nothing to do before ρ.
         self.trivial = not terms and phi.steep
+        sigma = phi.strong_convexity
+        self.may_overflow = isinstance(sigma, Tensor) or sigma == 0  # else ‖z‖ grows like ‖v‖/σ at most
         self.whole = self.psi.dual_domain == Interval() and all(t.constant for t in terms)
 
     def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -76,6 +78,15 @@ class ClosedFormMap(Map):
         return z, u, torch.where(low | high, 0.0, gain)
 
     def status(self, v: Tensor) -> Tensor:
+        status = self._existence(v)
+        if not self.may_overflow:
+            return status
+        with torch.no_grad():
+            lost = worst(status, Prox(self.phi, self.g).dims) > KINK
+            z = self.primal(torch.where(lost, anchor(self.phi, v), v))
+        return torch.where(z.isfinite(), status, INVALID)
+
+    def _existence(self, v: Tensor) -> Tensor:
         w = self.coupled.level(v) if self.coupled else self.select(v)
         status = torch.where(_entries(self.psi.dual_domain.interior(w), w), CONVERGED, UNBOUNDED)
         status = torch.where(w.isfinite(), status, INFEASIBLE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,11 @@ def quick(f: Function, start: Tensor, max_iter: int, tol: float) -> Found:
 
 def longer(f: Function, start: Tensor, max_iter: int, tol: float) -> Found:
     return newton(f, start, 2, min(12, max_iter), tol)
+
+
+def single(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors broadcast with entries in a row as with the shape that they came in."""
+    return all(t.numel() <= 1 and t.ndim <= 1 for t in tensors)
 
 
 def in_blocks(f: Callable[..., tuple[Tensor, Tensor]], *xs: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .bracket import FOUND, Found, Function, bracketed_root
-from .entrywise import entrywise, longer
+from .entrywise import entrywise, longer, single
 from .operator import define
 
 
@@ -39,7 +39,7 @@ def _found(
         return Found(x, torch.zeros_like(x, dtype=torch.int8), 0)
     if hasattr(family, "solve"):
         return family.solve(w, start, tensors, batched, max_iter, tol)
-    if family.entrywise and not any(batched) and not any(t.numel() > 1 for t in tensors):
+    if family.entrywise and not any(batched) and single(tensors):
         flat = entrywise(family, w.flatten(), None if start is None else start.flatten(), tensors, max_iter, tol)
         return Found(flat.x.view(w.shape), flat.code.view(w.shape), flat.iterations)
     start = family.start(w) if start is None else start

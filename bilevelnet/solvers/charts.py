@@ -58,6 +58,12 @@ def unchart(domain: Interval, z: Tensor) -> Tensor:
     return torch.log(z - lo) if below else -torch.log(hi - z) if above else z
 
 
+def at_end(domain: Interval, z: Tensor) -> Tensor:
+    """Where z is an end of the domain as far as floats tell."""
+    near = 8 * torch.finfo(z.dtype).eps * z.abs() + torch.finfo(z.dtype).tiny  # below it floats lose their digits
+    return (z - near <= domain.lo) | (z + near >= domain.hi)
+
+
 def common_domain(phi: Any, terms: list[Any]) -> Interval:
     domain = phi.domain
     for t in terms:

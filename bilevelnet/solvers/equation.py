@@ -22,6 +22,7 @@ from ..numerics.bracket import Evaluation
 from ..regularizers import Box, CappedSimplex, Nonneg
 from ..regularizers.calculus import Scaled
 from ..solution import INFEASIBLE, INVALID, UNBOUNDED
+from .charts import at_end, common_domain
 
 
 class Equation:
@@ -122,13 +123,23 @@ class Equation:
         """(z, u) where no multiplier is needed."""
         return free.point(v)
 
-    def failure(self, value: Tensor) -> Tensor:
-        """The status where no s solves the equation, whose residual then is ``value``.
+    def vanishing(self, x: Tensor) -> Tensor | None:
+        """Where z is 0 because its norm is below the range of floats; None where that cannot be."""
+        return None
 
-        Where ∇φ takes every value nothing is unbounded, and what became infinite has overflowed.
+    def failure(self, inner: Any, value: Tensor, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """The status where no s solves the equation, whose residual at the last x then is ``value``.
+
+        Where ∇φ takes every value nothing is unbounded, and what became infinite has overflowed. A set is out of reach
+        where every entry came to an end of the domain; else it is v − s a that ran out of floats.
         """
         endless = INVALID if self.phi.explicit and self.phi.dual_domain == Interval() else UNBOUNDED
-        return torch.where(value.isfinite(), INFEASIBLE if self.bounded else endless, endless)
+        if not self.bounded:
+            return torch.full_like(value, endless, dtype=torch.int8)
+        z = inner.gain(self.shifted(x, v))[0]
+        domain = common_domain(self.phi, [*self.separable, *([] if self.piece is None else [self.piece])])
+        stuck = (at_end(domain, z) | (self.normal(z, v) == 0) | ~keep).all(self.dim, keepdim=True)
+        return torch.where(value.isfinite() & stuck, INFEASIBLE, endless)
 
     def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
         """Whether x, where the search saw a jump, is a root: z varies continuously with s, so that a jump is rounding,

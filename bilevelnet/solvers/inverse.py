@@ -17,12 +17,12 @@ from ..maps import Near
 from ..numerics import attach
 from ..numerics.bracket import JUMP, LIMIT, NONE, Function
 from ..numerics.derivative import derivatives
-from ..numerics.entrywise import in_blocks
+from ..numerics.entrywise import in_blocks, single
 from ..numerics.search import search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import readable, tracked
-from .charts import chart, common_domain, origin, total, unchart
+from .charts import at_end, chart, common_domain, origin, total, unchart
 from .twin import Held, Twin, tensors_of
 
 
@@ -128,20 +128,21 @@ class Inverse:
         x, code, iterations = search(w, start, tensors, self.family.handle(), self.max_iter, self.tol)
         with torch.no_grad():
             z = self._primal(x)
+            beyond = ~z.isfinite()  # the range of floats
             # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
             at_end = self.at_end(z)
             jump = (code == JUMP) & ~at_end
             unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
-            jump, convex = self._shape(z, jump, all(t.numel() == 1 for t in tensors))
+            jump, convex = self._shape(z, jump, single(tensors))
         if tracked(w, *tensors):
-            z, u = self._found(x, z, jump, unfinished, code, w)
+            z, u = self._found(x, z, jump, unfinished, (code == NONE) | beyond, w)
         else:
             with torch.no_grad():
                 u = x if self.in_dual else self._dual(z, jump | unfinished, w, z)
         z, u, stated = self._on_kinks(z, u, w)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
-        found = torch.where(convex & ~self._overflows(x, code), found, INVALID)
+        found = torch.where(convex & ~beyond & ~self._overflows(x, code), found, INVALID)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
         if not self.terms and self.phi.dual_domain != Interval():  # on its edge a rounded residual is 0 far out
             status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
@@ -158,9 +159,7 @@ class Inverse:
 
     def at_end(self, z: Tensor) -> Tensor:
         """Where z is an end of dom φ as far as floats tell."""
-        lo, hi = self.phi.domain.lo, self.phi.domain.hi
-        near = 8 * torch.finfo(z.dtype).eps * z.abs() + torch.finfo(z.dtype).tiny  # below it floats lose their digits
-        return (z - near <= lo) | (z + near >= hi)
+        return at_end(self.phi.domain, z)
 
     def _primal(self, x: Tensor) -> Tensor:
         return self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
@@ -192,12 +191,12 @@ class Inverse:
         return torch.where(stands, self.phi.grad(z), u) if not readable(stands) or bool(stands.any()) else u
 
     def _found(
-        self, x: Tensor, z: Tensor, jump: Tensor, unfinished: Tensor, code: Tensor, w: Tensor
+        self, x: Tensor, z: Tensor, jump: Tensor, unfinished: Tensor, none: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(z, u) with derivatives, none where there is no root: there they are taken at an inner point."""
-        if readable(code) and not code.is_cuda and not bool(code.any()):
+        lost = none | ~w.detach().isfinite()
+        if readable(lost) and not lost.is_cuda and not bool(lost.any()):
             return self._attached(x, jump, unfinished, w)
-        lost = (code == NONE) | ~w.detach().isfinite()
         found = self._attached(torch.where(lost, 0.0, x), jump, unfinished, torch.where(lost, 0.0, w))
         last = torch.where(w.isfinite(), z, torch.nan), w.detach()
         return torch.where(lost, last[0], found[0]), torch.where(lost, last[1], found[1])

@@ -173,7 +173,8 @@ class MultiplierMap(Map):
         keep = everywhere(keep, v)
         value, _, size = self.split.probe(x, v, keep)
         lost = (code == NONE) | ((code == JUMP) & ~equation.near(x, v, value, size()))
-        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, equation.failure(value), CONVERGED))
+        failure = equation.failure(inner, value, x, v, keep)
+        status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, failure, CONVERGED))
         inside = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v)))
         within = torch.where(inside.z.isinf(), INVALID, inside.status)
         if asleep is not None:
@@ -200,6 +201,9 @@ class MultiplierMap(Map):
         shifted = equation.shifted(x, v)
         inner = Prox(self.phi, split.inner.g).residual(z, u, shifted)
         awake = norm(kept(inner, keep, 0.0), (equation.dim,)) + equation.missed(x, z, u, v).abs()
+        vanishing = equation.vanishing(x)
+        if vanishing is not None:
+            asleep = vanishing if asleep is None else asleep | vanishing
         if asleep is None:
             return awake
         free = Prox(self.phi, split.free.g).residual(z, u, given)

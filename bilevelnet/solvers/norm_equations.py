@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..numerics import norm
 from ..regularizers import L1, Regularizer, SquaredL2, Sum
 from ..regularizers.calculus import Scaled
 from ..regularizers.compose import uniform
-from ..values import tracked
+from ..values import readable, tracked
 from .equation import Equation
 
 
@@ -130,7 +131,7 @@ class NormEquation(Norm):
         lam1, lam2 = self.weights(x)
         first, second = self.piece.parts
         first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=x.dtype, device=x.device)
-        second._buffers["lam_value"] = (lam2 * (-x).exp()).clamp(max=torch.finfo(x.dtype).max)
+        second._buffers["lam_value"] = (lam2 * (-x).exp()).clamp(max=_largest(x))
 
     def fix(self, inner: Any, x: Tensor, v: Tensor) -> None:
         with torch.no_grad():
@@ -144,15 +145,30 @@ class NormEquation(Norm):
         that z in it the second.
         """
         if not tracked(x, v, *self._learned(x)):
-            return inner.point(self.shifted(x, v))
+            return self._in_range(x, *inner.point(self.shifted(x, v)))
         root, z = self.fixed
+        size, shrunk = root.exp(), (root - x).exp()  # z/s as (z/s₀)(s₀/s): no factor is far from 1 in its derivatives
         shifted = self.shifted(root, v)
         rate, lam2 = self.piece.parts[1].lam.detach(), self.weights(x)[1]
         self.piece.parts[1]._buffers["lam_value"] = rate
         for _ in range(2):
-            moved = lam2 * (z / x.exp()) - rate * z
+            moved = lam2 * (z / size * shrunk) - rate * z
             z, u = inner.point(shifted - (moved - moved.detach()))
-        return z, u
+        return self._in_range(x, z, u)
+
+    @torch.no_grad()
+    def vanishing(self, x: Tensor) -> Tensor:
+        """Where s or λ₂/s is beyond the range of floats: z is 0 to rounding, and was held up by the largest weight."""
+        return (x <= math.log(2 * torch.finfo(x.dtype).tiny)) | (self.weights(x)[1] * (-x).exp() > _largest(x))
+
+    def _in_range(self, x: Tensor, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, u), and (0, u) with v − u in λ₂ times the unit ball where z vanishes: there ∇φ*(u) = 0 in floats."""
+        vanishing = self.vanishing(x)
+        if readable(vanishing) and not vanishing.is_cuda and not bool(vanishing.any()):
+            return z, u
+        held = self.piece.parts[1].lam * z
+        whole = u + (held - self.weights(x)[1] * unit(z, norm(z, (self.dim,)))).detach()
+        return torch.where(vanishing, 0.0, z), torch.where(vanishing, whole, u)
 
     def _learned(self, like: Tensor) -> list[Tensor]:
         return [w for w in self.weights(like) if isinstance(w, Tensor)]
@@ -222,6 +238,10 @@ class GroupEquation(NormEquation):
         if self.constraint.groups is not None:
             x = x.expand(*x.shape[:-1], len(self.index) // x.shape[-2]).flatten(-2)[..., self.back]
         return x.movedim(-1, self.axis_of_v)
+
+
+def _largest(x: Tensor) -> float:
+    return torch.finfo(x.dtype).max
 
 
 def unit(z: Tensor, size: Tensor) -> Tensor:

@@ -176,6 +176,9 @@ def _monotone(pair: Pair) -> Finding:
 
 def _single(pair: Pair) -> Finding:
     v, z, u = pair.solved
+    told = pair.event.norm(z) < 1e30  # float32 ends at 3e38; what is formed on the way to z may be larger
+    left_out = int((~told).sum())
+    v, z, u = v[told], z[told], u[told]
     got = bregman_prox(pair.phi, pair.g, v.float(), pair.solver, on_failure="ignore").double()
     eps = torch.finfo(torch.float32).eps
     moved = pair.steepness(v)
@@ -184,8 +187,9 @@ def _single(pair: Pair) -> Finding:
         slack = 50 * eps * (v.abs() + u.abs())
         ends = [bregman_prox(pair.phi, pair.g, v + s * slack, pair.solver, on_failure="nan") for s in (-1, 1)]
         tolerance = torch.fmax(tolerance, (ends[1] - ends[0]).abs())
-    kept = (pair.event.norm(z) < 1e30) & tolerance.isfinite()
-    return Finding(pair.event.norm(got - z)[kept], (tolerance + 1e-37)[kept], {"v": v[kept], "z": z[kept]})
+    kept = tolerance.isfinite()
+    at = {"v": v[kept], "z": z[kept]}
+    return Finding(pair.event.norm(got - z)[kept], (tolerance + 1e-37)[kept], at, left_out)
 
 
 def _tails(pair: Pair) -> Finding:

@@ -12,11 +12,15 @@ from ..comparison import Row
 
 
 class Finding(NamedTuple):
-    """error ≤ tolerance, entry by entry, is what the law asks; ``at`` names the points, for the counterexample."""
+    """error ≤ tolerance, entry by entry, is what the law asks; ``at`` names the points, for the counterexample.
+
+    ``left_out``: points that the law says nothing of, as their solution lies beyond the range of the dtype.
+    """
 
     error: Tensor
     tolerance: Tensor | float
     at: dict[str, Tensor]
+    left_out: int = 0
 
 
 class NotStated(Exception):
@@ -52,6 +56,7 @@ class Report:
         lines = [self.subject]
         for row in self.rows:
             figures = f"{row.error:9.2e} ≤ {row.tolerance:8.2e} at {row.points} points" if row.points else ""
+            figures += f"{', ' if figures else ''}{row.left_out} left out" if row.left_out else ""
             lines.append(f"  {row.compared:{width}}  {row.verdict:10}  {figures}".rstrip())
         for row in self.failures:
             lines.append(f"counterexample to '{row.compared}': {row.where}")
@@ -75,9 +80,9 @@ def run(subject: str, laws: Iterable[Law], arguments: tuple[Any, ...], raises: b
 
 def _row(law: Law, arguments: tuple[Any, ...]) -> Row:
     try:
-        error, tolerance, at = law.check(*arguments)
+        error, tolerance, at, left_out = law.check(*arguments)
     except NotStated:
         return Row(law.name, True, 0.0, 0.0, "", law.reason)
     except Exception as failure:  # the piece under test raises what it likes; the report says what
         return Row.failed(law.name, f"{type(failure).__name__}: {failure}", law.reason)
-    return Row.of(law.name, error, tolerance, at, law.reason)
+    return Row.of(law.name, error, tolerance, at, law.reason, left_out)
