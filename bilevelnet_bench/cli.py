@@ -16,6 +16,8 @@ from bilevelnet import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
+INTERRUPTED = 130  # as a shell reports Ctrl-C
+
 Out = Annotated[Path, typer.Option(help="Folder of the pictures and the records (JSON lines).")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small version, to see that it runs; its figures say nothing.")]
 Compiled = Annotated[bool, typer.Option("--compiled", help="Also with torch.compile on both sides (minutes).")]
@@ -186,8 +188,11 @@ def _console() -> Iterator[Console]:
         except (InputError, NonFiniteLoss) as failure:
             typer.echo(f"Error: {failure}", err=True)
             raise typer.Exit(1) from failure
+        except KeyboardInterrupt as failure:  # outside a training, which catches its own
+            typer.echo("Interrupted: --resume goes on from the checkpoints of a training.", err=True)
+            raise typer.Exit(INTERRUPTED) from failure
 
 
 def _exit_if_interrupted(whole: bool) -> None:
     if not whole:
-        raise typer.Exit(130)  # as a shell reports Ctrl-C
+        raise typer.Exit(INTERRUPTED)

@@ -261,3 +261,9 @@ def test_a_weighted_sum_is_left() -> None:
     (block,) = bregmanize(net, {nn.ReLU: "softplus"}).report.blocks
     assert not block.changed
     assert "alpha = 0.5" in block.reason
+
+
+def test_what_is_bregmanized_already_is_refused() -> None:
+    ours = bregmanize(Writing(_assigned), {nn.ReLU: "softplus"})
+    with pytest.raises(bln.InputError, match="made of bilevel layers already: build it, or bregmanize the original"):
+        bregmanize(ours, {nn.ReLU: "relu"})

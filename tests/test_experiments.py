@@ -185,6 +185,17 @@ def test_an_experiment_goes_on_where_it_was(results: Path, tmp_path: Path, monke
     assert runs.read(tmp_path / "spirals.jsonl") == runs.read(results / "spirals.jsonl")
 
 
+def test_an_interruption_between_trainings_ends_in_one_line(tmp_path: Path, monkeypatch) -> None:
+    def stopping(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(spirals, "QUICK", TINY)
+    monkeypatch.setattr(spirals, "run_all", stopping)
+    done = CliRunner().invoke(app, ["spirals", "--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 130
+    assert done.output == "Interrupted: --resume goes on from the checkpoints of a training.\n"
+
+
 def test_impact_is_the_mean_move(results: Path) -> None:
     run = next(
         r for r in runs.read(results / "depth.jsonl") if (r.version, r.init, r.depth) == ("bregman", "identity", 3)

@@ -48,6 +48,18 @@ def test_versions_are_their_formulas(name: str, version: str, widths: list[int])
     torch.testing.assert_close(net(z), want, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("rho", [torch.tanh, lambda v: v.clamp(-0.4, 1.0)], ids=["tanh", "clamp"])
+def test_a_function_is_recovered_in_the_split_of_the_version(rho) -> None:
+    """ρ as a function: of its φ no σ is stated, so the euclidean version takes g from its values."""
+    torch.manual_seed(0)
+    net = models.BregmanMLP([3, 3], rho, version="euclidean").double()
+    z = torch.rand(5, 3, dtype=torch.float64) - 0.5
+    want = rho(z + nn.functional.linear(z, net[0].coupling.weight, net[0].coupling.bias))
+    torch.testing.assert_close(net(z), want, rtol=1e-12, atol=1e-13)  # a root search in g known by quadrature
+    with pytest.raises(bln.InputError, match="slope reaches 2"):
+        models.BregmanMLP([3, 3], lambda v: torch.tanh(2 * v), version="euclidean")
+
+
 def test_the_euclidean_version_is_the_first_row_of_the_theorem() -> None:
     net = models.BregmanMLP([2, 2], "atan", regularizers.L1(0.1), version="euclidean").double()
     layer = net[0]

@@ -18,7 +18,7 @@ from ..legendre import Energy, Legendre
 from ..regularizers import Regularizer, Zero
 from .activation import Activation, pair_of
 from .bregmanize_bound import branch_bound, gap
-from .bregmanize_graph import Kind, Residual, Rewriting
+from .bregmanize_graph import Kind, Mirror, Residual, Rewriting
 from .bregmanize_memory import Tracer
 from .bregmanize_report import Block, Report
 from .entrywise import check_entrywise
@@ -86,9 +86,10 @@ def _pairs(replace: Mapping[Kind, Activation]) -> Pairs:
 def _trace(module: nn.Module, kinds: tuple[Kind, ...]) -> tuple[nn.Module, fx.Graph]:
     if not isinstance(module, nn.Module):
         raise InputError(f"bregmanize takes a torch.nn.Module, not a {type(module).__name__}")
-    if any(isinstance(m, (BilevelLayer, BregmanResNet)) for m in module.modules()):
+    if any(isinstance(m, (BilevelLayer, BregmanResNet, Mirror)) for m in module.modules()):
         raise InputError(
-            f"{type(module).__name__} is made of bilevel layers already: build it with the φ that you want"
+            f"{type(module).__name__} is made of bilevel layers already: build it, or bregmanize the original, with "
+            f"the φ that you want"
         )
     copied = copy.deepcopy(module)
     try:

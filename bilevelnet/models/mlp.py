@@ -56,7 +56,7 @@ class BregmanMLP(Chain):
         for what, value, known in (("version", version, VERSIONS), ("init", init, INITS)):
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-        phi, own = pair_of(activation)
+        phi, own = pair_of(activation, "euclidean" if version == "euclidean" else "bregman")
         if own is not None and g is not None:
             raise InputError(f"the activation is ({phi.label}, {own.label}) and brings its own g: give φ + another g")
         g = own if g is None else g

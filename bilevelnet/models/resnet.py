@@ -68,9 +68,10 @@ class BregmanResNet(nn.Module):
         if min(channels, classes) < 1:
             raise InputError(f"channels = {channels} and classes = {classes} are counts, at least 1")
         self.version, self.steps, self.on_failure = version, steps, check_policy(on_failure)
-        phi, g = pair_of(activation or ("softplus" if version == "bregman" else "relu"))
-        if version == "standard":
-            phi, g = euclidean(phi, g)
+        if version == "bregman":
+            phi, g = pair_of(activation or "softplus")
+        else:
+            phi, g = euclidean(*pair_of(activation or "relu", "euclidean"))
         self.phi, self.g = check_entrywise(phi, g)
         self.rho = Activation(self.phi, self.g)
         self._build(plan, channels, classes)
