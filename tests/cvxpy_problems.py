@@ -36,6 +36,7 @@ class Case(NamedTuple):
 
 CASES: dict[str, Case] = {}
 N = 4
+K = np.array([[1.0, 0.5, 0, 0], [0, 1, -0.5, 0], [0.2, 0, 1, 1]])
 
 
 def case(solver: str, positive: bool = False) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
@@ -171,11 +172,23 @@ def lqr():
     return cp.Problem(cp.Minimize(objective), [x[0] == start, *moves, cp.abs(u) <= 0.1]), [start], [x, u]
 
 
+near("logistic_terms", "newton", lambda x, lam: (lam * cp.sum(cp.logistic(K @ x - 1)),), lam=())
+near("logistic_entries", "scalar", lambda x, w: (cp.sum(cp.multiply(w, cp.logistic(1 - 2 * x))),), w=N)
+near("largest_smoothed", "newton", lambda x, lam: (lam * cp.log_sum_exp(K @ x + 1),), lam=())
+near("logistic_and_kinks", "splitting", lambda x, lam: (cp.sum(cp.logistic(K @ x)) + lam * cp.norm1(x),), lam=())
+near("norm_of_an_image", "splitting", lambda x, lam: (lam * cp.norm(K @ x - 1),), lam=())
+near("overlapping_groups", "splitting", lambda x, lam: (lam * cp.norm(x[:3]) + cp.norm(x[1:]),), lam=())
+near("plane_variation", "splitting", lambda x, lam: (lam * cp.tv(cp.reshape(x, (2, 2), order="C")),), lam=())
+near("ellipsoid", "splitting", lambda x, r: (0, cp.quad_form(x, np.diag([1.0, 2, 3, 4])) <= r), r=())
+near("ball_of_two_entries", "closed_form", lambda x, r: (0, cp.norm(x[1:3]) <= r), r=())
+entropic("entropy_and_coupled_square", "newton", lambda x, p: cp.sum_squares(K @ x - 1) - cp.sum(cp.entr(x)))
+entropic("entropy_and_inequalities", "splitting", lambda x, p: -cp.sum(cp.entr(x)), lambda x: K @ x <= 0.5)
+
+
 @case("splitting")
 def socp():
     x, p, r = cp.Variable(N), cp.Parameter(N), cp.Parameter(nonneg=True)
-    a = np.array([[1.0, 0.5, 0, 0], [0, 1, -0.5, 0], [0.2, 0, 1, 1]])
-    return cp.Problem(cp.Minimize(cp.norm(x - p) + cp.sum_squares(x)), [cp.norm(a @ x) <= r]), [p, r], [x]
+    return cp.Problem(cp.Minimize(cp.norm(x - p) + cp.sum_squares(x)), [cp.norm(K @ x) <= r]), [p, r], [x]
 
 
 @case("conic")
@@ -205,7 +218,7 @@ def two_variables_and_an_entropy():
     return cp.Problem(cp.Minimize(objective), [cp.sum(x) == 1, x + y >= 0.5]), [p, q], [x, y]
 
 
-@case("conic")
+@case("splitting")
 def entropic_transport():
     x, c = cp.Variable((2, 3)), cp.Parameter((2, 3))
     constraints = [cp.sum(x, axis=0) == 1 / 3, cp.sum(x, axis=1) == 1 / 2]

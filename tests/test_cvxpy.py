@@ -18,8 +18,10 @@ import bilevelnet as bln
 F64 = torch.float64
 TIGHT = {"solve_method": "Clarabel", "tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 SCS = {"solve_method": "SCS", "eps_abs": 1e-10, "eps_rel": 1e-10}
-# What Clarabel at 1e-11 and SCS at 1e-10 reach in x, and diffcp in its adjoint.
-VALUE, GRADIENT = 2e-5, 1e-4
+# What Clarabel at 1e-11 and SCS at 1e-10 reach in x, the root of it, and diffcp in its adjoint.
+PEER = 1e-5
+# Our solvers stop at rounding; central differences of step 1e-5 leave 1e-10 times a third derivative.
+EXACT, DIFFERENCES = 1e-12, 1e-7
 
 
 def points(name: str, count: int = 3) -> list[Tensor]:
@@ -37,7 +39,7 @@ def pulled(values: tuple[Tensor, ...], tensors: list[Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_cvxpylayers(name: str) -> None:
+def test_agrees_with_cvxpylayers_and_differences(name: str) -> None:
     problem, parameters, variables = CASES[name].build()
     layer = bln.from_cvxpy(problem, parameters, variables)
     assert layer.route.name == CASES[name].solver, layer.explain()
@@ -47,9 +49,29 @@ def test_agrees_with_cvxpylayers(name: str) -> None:
     tensors = points(name)
     ours, theirs = layer(*tensors), other(*tensors)
     for z, w in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(z, w, atol=VALUE, rtol=VALUE)
+        torch.testing.assert_close(z, w, atol=PEER, rtol=PEER)
     for g, h in zip(pulled(ours, tensors), pulled(theirs, tensors), strict=True):
-        torch.testing.assert_close(g, h, atol=GRADIENT, rtol=GRADIENT)
+        torch.testing.assert_close(g, h, atol=PEER, rtol=PEER)
+    if CASES[name].solver != "conic":
+        residual = layer.solve(*tensors).residual
+        assert float(residual.max()) <= EXACT
+        exact = {"eps": 1e-5, "atol": DIFFERENCES, "rtol": DIFFERENCES}
+        assert torch.autograd.gradcheck(layer, tensors, fast_mode=True, **exact)
+
+
+def test_quadratic_form_of_a_parameter() -> None:
+    x, q, root, c = cp.Variable(3), cp.Parameter((3, 3), PSD=True), cp.Parameter((3, 3)), cp.Parameter(3)
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.quad_form(x, q) + c @ x), [x >= -1]), [q, c], [x])
+    assert layer.route.name == "quadratic"
+    other = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(root @ x) + c @ x), [x >= -1]), [root, c], [x])
+    generator = torch.Generator().manual_seed(0)
+    r, slope = (torch.randn(4, *shape, dtype=F64, generator=generator).requires_grad_() for shape in ((3, 3), (3,)))
+    ours, theirs = layer(r.mT @ r, slope), other(r, slope)
+    torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)  # squared, the condition number takes digits
+    for g, h in zip(pulled(ours, [r, slope]), pulled(theirs, [r, slope]), strict=True):
+        torch.testing.assert_close(g, h, atol=1e-8, rtol=1e-8)
+    flat = torch.tensor([1.0, 1, 1]).outer(torch.tensor([1.0, 1, 1]))  # rounded, not positive semidefinite
+    assert bool(layer.solve(flat + 1e-8 * torch.tensor([0.0, 1, 0]).diag() - 1e-8, -flat[0]).converged)
 
 
 @pytest.mark.parametrize(("low", "solver"), [(0.1, "multiplier"), (0.0, "closed_form"), (-1.0, "closed_form")])

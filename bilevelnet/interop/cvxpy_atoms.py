@@ -123,12 +123,22 @@ def _log(parts: Parts, term: Term) -> None:
     parts.add_entropy("burg", e, -term.weight)
 
 
-@_rule("exp")
-def _exp(parts: Parts, term: Term) -> None:
-    e = entries(term.arguments[0], "exp")
-    if not (e.scale == 1).all():
-        raise InputError("exp of a multiple is not recognised")
-    parts.add_entropy("exp", e, term.weight * e.offset.map(torch.exp))
+@_rule("exp", "logistic")
+def _smooth(parts: Parts, term: Term) -> None:
+    e, name = single(term.arguments[0]), kind(term.atom)
+    if e is None:
+        parts.composed.append(Composed(name, term.arguments[0], term.weight))
+    elif name == "exp" and (e.scale == 1).all():  # a φ of the catalogue
+        parts.add_entropy("exp", e, term.weight * e.offset.map(torch.exp))
+    else:
+        parts.smooth.append((name, e, term.weight))
+
+
+@_rule("log_sum_exp")
+def _log_sum_exp(parts: Parts, term: Term) -> None:
+    if term.atom.axis is not None:
+        raise InputError("log_sum_exp along an axis is not recognised")
+    parts.composed.append(Composed("log_sum_exp", term.arguments[0], term.weight))
 
 
 @_rule("kl_div", "rel_entr")

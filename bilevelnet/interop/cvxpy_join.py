@@ -82,9 +82,9 @@ def _centred(parts: Parts, level: Quantity) -> Ball:
     """Σ ½ w (x − t)² + l x ≤ level: ½ ‖√m (x − c)‖² ≤ level − its least value, which is computed at c."""
     m, n = parts.curvature, parts.n
     linear = total(parts.linear)
-    if m.fixed is None or not linear.map(lambda l, m: torch.where(m == 0, l, 0.0), m).is_number(0.0):
+    if m.fixed is None or not linear.map(lambda c, m: torch.where(m == 0, c, 0.0), m).is_number(0.0):
         raise InputError("a constraint on squares whose weights are parameters, or that is linear in some entries")
-    centre = -parts.slope.map(lambda l, m: l / torch.where(m == 0, 1.0, m), m)
+    centre = -parts.slope.map(lambda c, m: c / torch.where(m == 0, 1.0, m), m)
     least = [summed(linear * centre, n)]
     for s in parts.squares:
         gap = _at(centre, n).take(s.index) - s.shift

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import torch
 
 from .. import legendre, regularizers
@@ -18,6 +19,7 @@ from .cvxpy_parts import Composed, Group, Parts
 from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Reading
 from .cvxpy_sets import Sets
+from .cvxpy_smooth import Exponential, Logistic, LogSumExp
 from .cvxpy_values import Values
 
 COMPOSED = {
@@ -26,6 +28,9 @@ COMPOSED = {
     "norm": regularizers.L2Norm,
     "largest": regularizers.LinfNorm,
     "huber": regularizers.Huber,
+    "logistic": Logistic,
+    "exp": Exponential,
+    "log_sum_exp": LogSumExp,
 }
 
 
@@ -147,6 +152,9 @@ class Match:
         self.terms += [shifted(make(regularizers.L1, lam=w), t) for w, t in joined(parts.kinks, self.n)]
         for weight, threshold, shift in parts.hubers:
             self.terms.append(shifted(make(regularizers.Huber, lam=weight, delta=threshold), shift))
+        for kind, e, weight in parts.smooth:
+            lam, rate = parts.spread(e, weight), parts.spread(e, Quantity(e.scale), 1.0)
+            self.terms.append(shifted(make(COMPOSED[kind], lam=lam, rate=rate), parts.spread(e, e.shift)))
         if parts.variation:
             self.terms.append(make(regularizers.TV1d, lam=total(parts.variation)))
         for g in parts.largest:
@@ -196,6 +204,7 @@ class Match:
         make, sets = self.pieces.make, self.sets
         a = np.concatenate([rows.matrix.toarray() for rows in sets.equations])
         level = side_by_side([-r.offset for r in sets.equations], [r.matrix.shape[0] for r in sets.equations])
+        a, level = self._independent(a, level)
         positive = self.phi.domain.lo == 0 if lower is None else lower.is_number(0.0)
         if len(a) == 1 and np.ptp(a) == 0 and positive:
             radius = level / Quantity(float(a[0, 0]))
@@ -213,6 +222,20 @@ class Match:
         if len(a) == 1:
             sets.exclude(level.map(partial(_out_of_reach, torch.from_numpy(a[0])), sets.lower, sets.upper))
         return lower, upper
+
+    def _independent(self, a: np.ndarray, level: Quantity) -> tuple[np.ndarray, Quantity]:
+        """Rows of a x = level that imply the others; what these say of the levels alone is a condition."""
+        _, upper, order = scipy.linalg.qr(a.T, mode="economic", pivoting=True)
+        size = np.abs(np.diag(upper))
+        rank = int((size > 1e-12 * size[0]).sum())  # rounding of sums of a few hundred terms
+        if rank == len(a):
+            return a, level
+        kept, left = np.sort(order[:rank]), np.sort(order[rank:])
+        ratio = np.linalg.lstsq(a[kept].T, a[left].T, rcond=None)[0].T
+        implied = level.take(kept).map(lambda b: b @ torch.from_numpy(ratio).to(b).mT)
+        gap = level.take(left) - implied
+        self.sets.exclude(gap.map(lambda g, b: g.abs() > 1e-9 * (1 + b.abs().amax(-1, keepdim=True)), level))
+        return a[kept], level.take(kept)
 
 
 def side_by_side(quantities: list[Quantity], widths: list[int]) -> Quantity:

@@ -44,7 +44,7 @@ class Group(NamedTuple):
 
 class Composed(NamedTuple):
     """weight · h(M x + o), rows that couple entries or leave some out; ``kind`` names h: abs, square (½‖·‖²), norm,
-    largest (norm_inf), huber (its threshold in ``more``).
+    largest (norm_inf), huber (its threshold in ``more``), logistic, exp, log_sum_exp.
     """
 
     kind: str
@@ -65,6 +65,7 @@ class Parts:
     hubers: list[tuple[Quantity, Quantity, Quantity]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     largest: list[Group] = field(default_factory=list)
+    smooth: list[tuple[str, Entries, Quantity]] = field(default_factory=list)  # w h(s x + o): logistic, exp
     variation: list[Quantity] = field(default_factory=list)
     composed: list[Composed] = field(default_factory=list)
     constants: list[Quantity] = field(default_factory=list)  # of what a constraint may hold
@@ -82,8 +83,8 @@ class Parts:
 
     @property
     def plain(self) -> bool:
-        """Whether there are no entropies, Huber functions or differences."""
-        return not (self.entropies or self.hubers or self.variation)
+        """Whether all that enters is linear, a kink, a square, a norm or composed."""
+        return not (self.entropies or self.hubers or self.smooth or self.variation)
 
     def spread(self, e: Entries, q: Quantity, fill: float = 0.0) -> Quantity:
         """One number a row, at the entries of the rows."""

@@ -181,6 +181,12 @@ class Tilt(Piecewise):
     def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]]:
         return (), (self._slope(),)
 
+    def grad(self, z: Tensor) -> Tensor:
+        return self._slope() + torch.zeros_like(z)
+
+    def hessian(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
     def value(self, z: Tensor) -> Tensor:
         slope = self._slope()
         return slope * z - slope * self.offset.s / 2

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..legendre import Legendre, Mahalanobis
 from ..numerics.derivative import derivative
-from ..regularizers import Precomposed, Scaled
+from ..regularizers import Precomposed, Scaled, Translated
 from .charts import total
 
 OUTER = 1 << 22  # entries of the table of outer products of the rows of K, up to which it pays
@@ -46,6 +46,8 @@ def gradient(piece: Any, z: Tensor) -> Tensor:
     """∇ of the piece at z, differentiable again."""
     if isinstance(piece, Scaled) and piece.event_ndim:
         return piece.factor.c * gradient(piece.inner, z)
+    if isinstance(piece, Translated) and piece.event_ndim:
+        return gradient(piece.body, z - piece.offset.s)
     if (matrix := _matrix(piece)) is not None:
         image = z @ matrix.to(z.dtype).mT
         return total(gradient(t, image) for t in piece.body.terms()) @ matrix.to(z.dtype)

@@ -16,7 +16,7 @@ from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
 from ..numerics.search import search
-from ..regularizers import Precomposed, Regularizer, Scaled, Smooth, Zero
+from ..regularizers import Precomposed, Regularizer, Scaled, Smooth, Translated, Zero
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import tracked
 from .base import Iterative
@@ -143,11 +143,13 @@ def rough(term: Any) -> str:
     """Why Newton's method does not take the term, or nothing."""
     if isinstance(term, Scaled):
         return rough(term.inner)
+    if isinstance(term, Translated):
+        return rough(term.body)
     if isinstance(term, Precomposed):
         why = next(filter(None, map(rough, term.body.terms())), "")
         return why or ("" if term.body.domain == Interval() else "has a domain in which no chart is known")
     if not term.event_ndim:
-        smooth = issubclass(term.kind, Smooth) and term.pieces() is None
+        smooth = not term.pieces()[0] if term.pieces() is not None else issubclass(term.kind, Smooth)
         return "" if smooth else "is not smooth, or not said to be: what is derives from regularizers.Smooth"
     if term.indicator or term.proximable:
         return "is not smooth, or not said to be: it states a prox"
