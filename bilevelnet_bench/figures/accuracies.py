@@ -14,8 +14,10 @@ from .style import COLOURS, LINES, MARKERS, figure
 
 def _limits(runs: Sequence[Run]) -> tuple[float, float]:
     """From 0.38, chance being 1/2, to 1.02, or as far as marks and intervals go."""
-    shown = [a for r in runs for a in (*r.accuracies, sum(interval(r.accuracies))) if isfinite(a)]
-    return min(0.38, *(a - 0.02 for a in shown)), max(1.02, *(a + 0.01 for a in shown))
+    means = [interval(r.accuracies) for r in runs]
+    ends = [end for mean, half in means for end in (mean - half, mean + half)]
+    shown = [a for a in (*ends, *(a for r in runs for a in r.accuracies)) if isfinite(a)]
+    return min([0.38, *(a - 0.02 for a in shown)]), max([1.02, *(a + 0.01 for a in shown)])
 
 
 def by_start(path: Path, runs: Sequence[Run]) -> Path:
