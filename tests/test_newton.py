@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from smooth_problems import MATRIX_FREE, PHIS, TERMS, A, Layer, N, V
+from smooth_problems import MATRIX_FREE, PHIS, TERMS, A, Layer, N, Softplus, V, points
 from torch.func import hessian, jacrev
 
 import bilevelnet as bln
@@ -65,6 +65,43 @@ def test_low_precision(dtype: torch.dtype) -> None:
     z = bln.bregman_prox(bln.legendre.FermiDirac(), Layer(A.float()), V.to(dtype))
     assert z.dtype is dtype
     assert (z.double() - want).abs().max() <= 16 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("factor", [0.3, 30.0], ids=["by products", "by a factorisation"])
+def test_an_image_of_z(factor: float) -> None:
+    """Σ softplus(Kz), whose Hessian is formed only where products with it do not do, with z and its gradient.
+
+    Against Newton's formula at the point: (I + KᵀDK)⁻¹, to some eps of its condition, at most 1e3.
+    """
+    k = factor * points(24, 24) / 24**0.5
+    v = points(5, 24).requires_grad_()
+    z = bln.bregman_prox(bln.legendre.Energy(), Softplus().precompose(k), v)
+    force = z + torch.sigmoid(z @ k.mT) @ k - v
+    assert force.abs().max() <= 1e-14 * (1 + k.abs().sum(0).max())
+    s = torch.sigmoid(z @ k.mT)
+    hessian_at = torch.eye(24, dtype=F64) + k.mT @ ((s * (1 - s)).unsqueeze(-1) * k)
+    want = torch.linalg.solve(hessian_at, torch.ones_like(v)).detach()
+    assert torch.allclose(torch.autograd.grad(z.sum(), v)[0], want, rtol=1e-12, atol=1e-13)
+
+
+def test_a_sharp_bend_takes_few_steps_without_a_matrix() -> None:
+    """Rough directions took 116 here; 10, as with a factorisation, and some for luck."""
+    k = 10 * points(50, 50) / 50**0.5
+    found = bln.solve_prox(bln.legendre.Energy(), Softplus().precompose(k), points(16, 50), MATRIX_FREE)
+    assert found.converged.all()
+    assert found.iterations <= 20
+
+
+@pytest.mark.parametrize("phi", ["energy", "mahalanobis", "ball"])
+@pytest.mark.parametrize("solver", ["newton", MATRIX_FREE], ids=["dense", "free"])
+def test_vectors_in_a_matrix(phi: str, solver: Any) -> None:
+    """φ and g of the rows of z beside an f of the whole matrix: the gradient of the objective is 0, to rounding."""
+    f = bln.couplings.Function(lambda z, z_prev: torch.logsumexp((z * z_prev).flatten(-2), -1), event_ndim=2)
+    layer = bln.BilevelLayer(f, bln.divergences.Bregman(PHIS[phi]), 0.5 * Softplus().precompose(A), solver=solver)
+    z_prev = points(2, 4, N, scale=0.2)
+    z = layer(z_prev).detach().requires_grad_()
+    force = torch.autograd.grad(layer.problem.objective(z, z_prev).sum(), z)[0]
+    assert force.abs().max() <= 1e-13
 
 
 def test_shapes_and_a_warm_start() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..numerics.bracket import Found
 from ..numerics.linearisation import Dense, Free
 from ..numerics.newton import Probe, minimise
-from ..solvers.newton_system import MatrixFree, System, dense
+from ..solvers.newton_system import MatrixFree, System, explicit
 
 
 class Constrained(Protocol):
@@ -57,10 +57,10 @@ class MethodOfMultipliers:
     def _inner(self, y: Tensor) -> Found:
         ones = torch.ones_like(y)
 
-        def system(y: Tensor, force: Tensor) -> System:
+        def system(y: Tensor, last: Any) -> System:
             if self.n <= self.equation.largest:
                 full = Dense(self._force, y).matrix
-                return dense({"scale": ones, "rate": ones, "whole_full": (full + full.mT) / 2})
+                return explicit({"scale": ones, "rate": ones, "own_full": (full + full.mT) / 2})
             times = Free(self._force, y).times
             return MatrixFree(ones, ones, lambda v: (torch.zeros_like(v), times(v)), False)
 

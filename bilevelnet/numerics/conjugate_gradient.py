@@ -10,14 +10,15 @@ from torch import Tensor
 
 def conjugate_gradient(
     times: Callable[[Tensor], Tensor], b: Tensor, tol: Tensor | float, max_iter: int
-) -> tuple[Tensor, Tensor]:
-    """(y with M y = b, whether M was seen to be indefinite), b of shape (…, n); M is given by its products.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y with M y = b, whether M was seen to be indefinite, whether y is still on its way), b of shape (…, n).
 
-    Each system stops by itself where the residual is below ``tol`` |b|, or along a direction of negative curvature
-    with what it has (Nocedal & Wright, Numerical Optimization, 7.1): there y is b where it has nothing.
+    M is given by its products. Each system stops by itself where the residual is below ``tol`` |b|, or along a
+    direction of negative curvature with what it has (Nocedal & Wright, Numerical Optimization, 7.1): there y is b
+    where it has nothing.
     """
     y, r = torch.zeros_like(b), b
-    p, square = r, (r * r).sum(-1, keepdim=True)
+    p, square = r, _square(r)
     goal = tol**2 * square
     active, bad = square > goal, torch.zeros_like(square, dtype=torch.bool)
     for k in range(max_iter):
@@ -29,9 +30,13 @@ def conjugate_gradient(
         y = torch.where(bad & active & (k == 0), b, y)
         active = active & ~bad
         a = torch.where(active, square / bend, 0.0)
-        y, r = y + a * p, r - a * q
-        new = (r * r).sum(-1, keepdim=True)
-        p = r + torch.where(active, new / square, 0.0) * p
+        y, r = torch.addcmul(y, a, p), torch.addcmul(r, a, q, value=-1)
+        new = _square(r)
+        p = torch.addcmul(r, torch.where(active, new / square, 0.0), p)
         square = torch.where(active, new, square)
         active = active & (square > goal)
-    return y, bad
+    return y, bad, active
+
+
+def _square(r: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(r, dim=-1, keepdim=True).square()

@@ -6,7 +6,7 @@ The unknown x is a coordinate of z in which the domain of E is the whole space, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,9 +28,12 @@ class Probe(NamedTuple):
 
 
 class Factored(Protocol):
-    """The Hessian of E at a point, factored. ``shifted`` (…, 1): where it was not positive definite."""
+    """The Hessian of E at a point. ``shifted`` (…, 1): where it was not positive definite; ``factored``: whether it was
+    costly, so that it serves again.
+    """
 
     shifted: Tensor
+    factored: bool
 
     def step(self, force: Tensor) -> tuple[Tensor, Tensor]:
         """(the Newton step in x, λ² = ⟨∇E, H⁻¹∇E⟩ of shape (…, 1))."""
@@ -38,25 +41,27 @@ class Factored(Protocol):
 
 def minimise(
     probe: Callable[[Tensor], Probe],
-    factor: Callable[[Tensor, Tensor], Factored],
+    factor: Callable[[Tensor, Any], Factored],
     start: Tensor,
     max_iter: int = 200,
     tol: float = 0.0,
 ) -> Found:
     """The minimisers x of shape (…, n), their codes of the same shape, and the number of evaluations of ∇E.
 
+    ``factor(x, last)``: the Hessian at x, ``last`` being the one before.
+
     A step t·d is taken where E falls by t λ²/10⁴, or, where λ² is below the rounding of E, where |∇E| falls; else t
     shrinks to the minimum of the parabola through what is known. An element is done where |∇E| ≤ tol or below the
     rounding of its terms, or where λ² is and a fresh Newton step does not bring |∇E| down. The others go on
-    without it. A Hessian is kept as long as its steps bring every |∇E| down tenfold.
+    without it. A Hessian that was factored is kept as long as its steps bring every |∇E| down tenfold.
     """
     eps = torch.finfo(start.dtype).eps
     x, at = start, probe(start)
     code = torch.full_like(at.value, LIMIT, dtype=torch.int8)
     size, largest, t = _norm(at.force), _norm(at.force_size), torch.ones_like(at.value)
     endless = at.value_size.clamp(min=1.0) / eps  # an E that fell as far below 0 has no floor
-    hessian, fresh = factor(x, at.force), True
-    step, decrease = hessian.step(at.force)
+    hessian: Factored | None = None
+    step, decrease, fresh, onward = x, at.value, True, True
     iteration = 1
     while True:
         code = torch.where((code == LIMIT) & ~(at.value.isfinite() & size.isfinite()), NONE, code)
@@ -65,6 +70,9 @@ def minimise(
         if iteration >= max_iter or not bool(active.any()):
             break
         iteration += 1
+        if onward:
+            hessian = factor(x, hessian) if fresh or hessian is None else hessian
+            step, decrease = hessian.step(torch.where(active, at.force, 0.0))
         trial = torch.where(active, x + t * step, x)
         new = probe(trial)
         new_size, near = _norm(new.force), decrease <= 8 * eps * at.value_size
@@ -78,15 +86,12 @@ def minimise(
         rejected = active & ~good & ~ended
         shorter = _shorter(t, new.value - at.value, decrease)
         t = torch.where(rejected, shorter, (GROW * t).clamp(max=1.0)) if fresh else torch.ones_like(t)
-        reuse = bool((rejected | good & (new_size > REUSE * size)).any().logical_not())
+        reuse = not bool((rejected | good & (new_size > REUSE * size)).any())
         x, at = torch.where(good, trial, x), Probe(*(torch.where(good, b, a) for a, b in zip(at, new, strict=True)))
         size, largest = torch.where(good, new_size, size), torch.maximum(largest, _norm(at.force_size))
-        if fresh and not bool(good.any()):
-            continue
-        fresh = not reuse
-        if fresh:
-            hessian = factor(x, at.force)
-        step, decrease = hessian.step(at.force)
+        onward = not fresh or bool(good.any())
+        fresh = not (onward and reuse and hessian is not None and hessian.factored)
+    hessian = factor(x, None) if hessian is None else hessian
     code = torch.where(hessian.shifted & (code == FOUND), INDEFINITE, code).to(torch.int8)
     return Found(x, code.expand_as(x).contiguous(), iteration)
 

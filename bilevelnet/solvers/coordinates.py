@@ -73,7 +73,7 @@ class Coordinates:
         sizes = total(self._flat(f.abs()) for f in forces)
         return Probe(total(values), total(x.abs() for x in values), self._flat(total(forces)), sizes)
 
-    def local(self, x: Tensor) -> dict[str, Tensor]:
+    def local(self, x: Tensor) -> dict[str, Any]:
         """C and dz/dx (absent where x is u), flattened."""
         if not self.dual:
             rate = self._flat(chart(self.domain, x)[1])
@@ -82,8 +82,8 @@ class Coordinates:
         scale = self.phi.hessian(z).expand_as(z).rsqrt() if self.unit else torch.ones_like(z)
         return {"scale": self._flat(scale)}
 
-    def curvatures(self, x: Tensor) -> dict[str, Tensor]:
-        """Diagonals and full parts of C H C and of Σ ∇²h, beside ``local``."""
+    def curvatures(self, x: Tensor, formed: bool = False) -> dict[str, Any]:
+        """The parts of C ∇²φ C and of Σ ∇²h, beside ``local``; without images where ``formed``."""
         found, z = self.local(x), self.point(x)
         scale = found["scale"]
         rest = add([curvature(t, z, self.event_ndim) for t in self.terms])
@@ -92,7 +92,7 @@ class Coordinates:
             if self.unit
             else curvature(self.phi, z, self.event_ndim).scaled(scale)
         )
-        for name, part in (("whole", add([own, rest.scaled(scale)])), ("rest", rest)):
+        for name, part in (("own", own), ("rest", rest.formed() if formed else rest)):
             found |= {f"{name}_{k}": m for k, m in part._asdict().items() if m is not None}
         return found
 

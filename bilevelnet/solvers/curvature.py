@@ -20,26 +20,55 @@ OUTER = 1 << 22  # entries of the table of outer products of the rows of K, up t
 
 
 class Curvature(NamedTuple):
-    """A symmetric matrix: a diagonal (…, n), a full part (…, n, n), or both, whose sum it is."""
+    """A symmetric matrix, the sum of a diagonal (…, n), a full part (…, n, n) and Kᵀ diag(w) K for pairs of a matrix
+    K (m, n) and weights (…, m), as far as they are there.
+    """
 
     diagonal: Tensor | None
     full: Tensor | None
+    images: tuple[tuple[Tensor, Tensor], ...] | None = None
 
     def scaled(self, c: Tensor) -> Curvature:
-        """diag(c) H diag(c)."""
+        """diag(c) H diag(c), formed."""
+        diagonal, full, _ = self.formed()
         return Curvature(
-            None if self.diagonal is None else c**2 * self.diagonal,
-            None if self.full is None else c.unsqueeze(-1) * self.full * c.unsqueeze(-2),
+            None if diagonal is None else c**2 * diagonal,
+            None if full is None else (c.unsqueeze(-1) * full).mul_(c.unsqueeze(-2)),
         )
 
     def __matmul__(self, x: Tensor) -> Tensor:
         parts = [] if self.diagonal is None else [self.diagonal * x]
         parts += [] if self.full is None else [(self.full @ x.unsqueeze(-1)).squeeze(-1)]
-        return parts[0] + parts[1] if len(parts) > 1 else parts[0] if parts else torch.zeros_like(x)
+        parts += [(w * (x @ k.mT)) @ k for k, w in self.images or ()]
+        return sum(parts[1:], parts[0]) if parts else torch.zeros_like(x)
+
+    def formed(self) -> Curvature:
+        """The same without images."""
+        fulls = [] if self.full is None else [self.full]
+        fulls += [congruence(k, w) for k, w in self.images or ()]
+        return Curvature(self.diagonal, sum(fulls[1:], fulls[0]) if fulls else None)
 
     def dense(self) -> Tensor:
-        """The matrix; a full part is there."""
-        return self.full if self.diagonal is None else self.full + torch.diag_embed(self.diagonal)  # type: ignore[return-value, operator]
+        """The matrix of what is formed and has a full part."""
+        full, diagonal = self.full, self.diagonal
+        assert full is not None
+        if diagonal is None:
+            return full
+        return torch.diagonal_scatter(full, full.diagonal(dim1=-2, dim2=-1) + diagonal, dim1=-2, dim2=-1)
+
+    def positive(self) -> bool:
+        """Whether its diagonal and its images are seen to be positive semidefinite."""
+        parts = [] if self.diagonal is None else [self.diagonal]
+        return all(bool((w >= 0).all()) for w in (*parts, *(w for _, w in self.images or ())))
+
+    def detach(self) -> Curvature:
+        """The same without a graph."""
+        diagonal, full, images = self
+        return Curvature(
+            None if diagonal is None else diagonal.detach(),
+            None if full is None else full.detach(),
+            None if images is None else tuple((k.detach(), w.detach()) for k, w in images),
+        )
 
 
 def gradient(piece: Any, z: Tensor) -> Tensor:
@@ -59,6 +88,10 @@ def product(piece: Any, z: Tensor) -> Callable[[Tensor], Tensor]:
     if not piece.event_ndim:
         diagonal = piece.hessian(z)
         return lambda x: diagonal * x
+    if isinstance(piece, Translated):
+        return product(piece.body, z - piece.offset.s)
+    if image := _image(piece, z):
+        return lambda x: Curvature(None, None, (image,)) @ x
     if isinstance(piece, Legendre):
         return lambda x: piece.hessian_product(z, x)
     pull = torch.func.vjp(lambda z: gradient(piece, z), z)[1]  # ∇² is symmetric; forward mode does not nest
@@ -69,20 +102,22 @@ def curvature(piece: Any, z: Tensor, event_ndim: int) -> Curvature:
     """∇² of the piece at z."""
     if not piece.event_ndim:
         return Curvature(piece.hessian(z).expand_as(z).flatten(-event_ndim), None)
+    if piece.event_ndim < event_ndim:  # one block a vector of a matrix
+        return Curvature(None, columns(product(piece, z), z, event_ndim))
     if isinstance(piece, Mahalanobis):
         return Curvature(None, piece.Q.to(z.dtype))
+    if isinstance(piece, Translated):
+        return curvature(piece.body, z - piece.offset.s, event_ndim)
     if isinstance(piece, Scaled):
-        c, inner = piece.factor.c, curvature(piece.inner, z, event_ndim)
+        c, (diagonal, full, images) = piece.factor.c, curvature(piece.inner, z, event_ndim)
         c = c if not isinstance(c, Tensor) or c.ndim < event_ndim else c.flatten(-event_ndim)
         return Curvature(
-            None if inner.diagonal is None else c * inner.diagonal,
-            None if inner.full is None else (c.unsqueeze(-1) if isinstance(c, Tensor) and c.ndim else c) * inner.full,
+            None if diagonal is None else c * diagonal,
+            None if full is None else (c.unsqueeze(-1) if isinstance(c, Tensor) and c.ndim else c) * full,
+            None if images is None else tuple((k, c * w) for k, w in images),
         )
-    matrix = _matrix(piece)
-    if matrix is not None and not piece.body.event_ndim:
-        matrix = matrix.to(z.dtype)
-        image = z @ matrix.mT
-        return Curvature(None, congruence(matrix, sum(t.hessian(image).expand_as(image) for t in piece.body.terms())))
+    if image := _image(piece, z):
+        return Curvature(None, None, (image,))
     return Curvature(None, columns(product(piece, z), z, event_ndim))
 
 
@@ -105,12 +140,25 @@ def congruence(matrix: Tensor, weights: Tensor) -> Tensor:
 
 
 def add(parts: Sequence[Curvature]) -> Curvature:
-    """The sum; (None, None) of none."""
+    """The sum; nothing of none."""
     diagonals = [p.diagonal for p in parts if p.diagonal is not None]
     fulls = [p.full for p in parts if p.full is not None]
+    images = [i for p in parts for i in p.images or ()]
     return Curvature(
-        sum(diagonals[1:], diagonals[0]) if diagonals else None, sum(fulls[1:], fulls[0]) if fulls else None
+        sum(diagonals[1:], diagonals[0]) if diagonals else None,
+        sum(fulls[1:], fulls[0]) if fulls else None,
+        tuple(images) or None,
     )
+
+
+def _image(piece: Any, z: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(K, h''(K z)) of a Σ h(K z) given by a matrix."""
+    matrix = _matrix(piece)
+    if matrix is None or piece.body.event_ndim:
+        return None
+    matrix = matrix.to(z.dtype)
+    image = z @ matrix.mT
+    return matrix, sum(t.hessian(image).expand_as(image) for t in piece.body.terms())
 
 
 def _matrix(piece: Any) -> Tensor | None:

@@ -22,7 +22,7 @@ from ..values import tracked
 from .base import Iterative
 from .coordinates import Coordinates
 from .newton_family import Family, LinearFamily, TransposedFamily
-from .newton_system import dense
+from .newton_system import explicit
 from .samples import refute
 from .twin import Held, tensors_of
 
@@ -99,7 +99,7 @@ class NewtonMap(Map):
     def response(self, at: Near, moves: Tensor) -> Tensor:
         """dz/dv at a solution times each of ``moves`` (m, n), of shape (m, …, n), without a graph."""
         c = self.coordinates
-        system = dense(c.curvatures(c.unknown(at.z, at.dual)))
+        system = explicit(c.curvatures(c.unknown(at.z, at.dual)))
         return system.exact(moves.reshape(len(moves), *[1] * (at.z.ndim - self.event_ndim), moves.shape[-1]))
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class NewtonMap(Map):
             inverse = Inverse(direct.handle(), transposed.handle(), self.inverses)
             return lambda r: linear_solve(r, inverse, [x, *tensors])
         with torch.no_grad():
-            system = dense({k: t.detach() for k, t in self.coordinates.curvatures(x.detach()).items()})
+            system = explicit(self.coordinates.curvatures(x.detach()), detach=True)
         return lambda r: system.inverse(r.flatten(-n)).unflatten(-1, event)
 
     def explain(self) -> str:

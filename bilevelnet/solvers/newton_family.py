@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..numerics.bracket import Found
 from ..numerics.newton import Probe, minimise
 from .coordinates import Coordinates
-from .newton_system import MatrixFree, System, dense
+from .newton_system import MatrixFree, System, explicit
 from .twin import Twin
 
 
@@ -42,11 +43,11 @@ class Family:
 
         return lifted
 
-    def system(self, lift: Any, x: Tensor, event: Any) -> System:
+    def system(self, lift: Any, x: Tensor, event: Any, lifted: bool, patient: bool = False) -> System:
         """H at x."""
         c = self.coordinates
         if event.numel() <= self.largest:
-            return dense(lift(c.curvatures)(x))
+            return explicit(lift(partial(c.curvatures, formed=lifted))(x), patient=patient)
         local, times = lift(c.local)(x), lift(c.products)
         return MatrixFree(local["scale"], local.get("rate"), lambda y: times(x, y), c.unit)
 
@@ -61,7 +62,14 @@ class Family:
             return look(x.unflatten(-1, event), v)
 
         begin = self._start(self._candidates(lift(c.starts)(v), start), probe)
-        found = minimise(probe, lambda x, force: self.system(lift, x.unflatten(-1, event), event), begin, max_iter, tol)
+        patient = True
+
+        def factor(x: Tensor, last: System | None) -> System:
+            nonlocal patient
+            patient = patient and not (last and last.factored)
+            return self.system(lift, x.unflatten(-1, event), event, any(batched), patient)
+
+        found = minimise(probe, factor, begin, max_iter, tol)
         return Found(found.x.unflatten(-1, event), found.code.unflatten(-1, event), found.iterations)
 
     def _candidates(self, cold: tuple[Tensor, ...], start: Tensor | None) -> tuple[Tensor, ...]:
@@ -95,7 +103,8 @@ class LinearFamily(Family):
         if any(flags) and not first:
             x = x.expand(len(v), *x.shape)
         event = v.shape[v.ndim - self.event_ndim :]
-        y = self.inverse(self.system(self.lift(own, flags), x, event), v.flatten(-self.event_ndim))
+        system = self.system(self.lift(own, flags), x, event, any(flags))
+        y = self.inverse(system, v.flatten(-self.event_ndim))
         y = y.unflatten(-1, event)
         return Found(y, torch.zeros_like(y, dtype=torch.int8), 0)
 

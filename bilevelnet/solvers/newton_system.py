@@ -7,21 +7,28 @@ that overflows at the boundary of dom φ; else it is −y/(dz/dx).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..numerics.conjugate_gradient import conjugate_gradient
 from ..values import readable
-from .curvature import Curvature
+from .curvature import Curvature, add
+
+# Of the direction of a step: where g bends sharply ten times more takes ten times as many steps.
+ROUGH = 1e-3
 
 Products = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class System:
-    """``scale``: C, of shape (…, n). ``rate``: dz/dx, or None where x is u. ``shifted``: where H is not positive."""
+    """``scale``: C, of shape (…, n). ``rate``: dz/dx, or None where x is u. ``shifted``: where H is not positive.
+    ``factored``: whether it cost a factorisation.
+    """
 
     shifted: Tensor
+    factored = False
 
     def __init__(self, scale: Tensor, rate: Tensor | None):
         self.scale, self.rate = scale, rate
@@ -37,8 +44,8 @@ class System:
     def step(self, force: Tensor) -> tuple[Tensor, Tensor]:
         """(the step in x, λ² = ⟨F, H⁻¹F⟩)."""
         scaled = self.scale * force
-        # A rough direction will do far from the solution (Dembo & Steihaug, 1983).
-        root = self.solve(scaled, torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).sqrt().clamp(max=0.1))
+        # Exact near the solution alone (Dembo & Steihaug, 1983).
+        root = self.solve(scaled, torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).sqrt().clamp(max=ROUGH))
         decrease = (scaled * root).sum(-1, keepdim=True)
         return -(force - self.terms(self.scale * root) if self.rate is None else root / self.scale), decrease
 
@@ -56,21 +63,35 @@ class System:
         return self.scale * self.solve(self.scale * b, 8 * torch.finfo(b.dtype).eps)
 
 
-class Dense(System):
-    """C H C is formed and factored once."""
+class Explicit(System):
+    """C H C = ``own`` + C ``rest`` C, solved by at most ``products`` products, else formed and factored once."""
 
-    def __init__(self, scale: Tensor, rate: Tensor | None, whole: Curvature, rest: Curvature):
+    def __init__(self, scale: Tensor, rate: Tensor | None, own: Curvature, rest: Curvature, products: int):
         super().__init__(scale, rate)
-        self.rest = rest
+        self.own, self.rest, self.products = own, rest, products
         self.factor: Tensor | None = None
+        if products:
+            self.shifted = torch.zeros_like(scale[..., :1], dtype=torch.bool)
+        else:
+            self._form()
+
+    def _form(self) -> None:
+        whole = add([self.own, self.rest.scaled(self.scale)])
         if whole.full is None:
             assert whole.diagonal is not None
             self.shifted = (whole.diagonal < 0).any(-1, keepdim=True)
-            self.diagonal: Tensor = whole.diagonal.abs().clamp(min=torch.finfo(scale.dtype).eps)
+            self.diagonal: Tensor = whole.diagonal.abs().clamp(min=torch.finfo(self.scale.dtype).eps)
         else:
+            self.factored = True
             self.factor, self.shifted = _factor(whole.dense())
 
     def solve(self, b: Tensor, tol: Tensor | float) -> Tensor:
+        if self.products:
+            y, bad, unfinished = conjugate_gradient(self._scaled, b, tol, self.products)
+            if not bool((bad | unfinished).any()):
+                return y
+            self.products = 0
+            self._form()
         if self.factor is None:
             return b / self.diagonal
         return torch.cholesky_solve(b.unsqueeze(-1), self.factor).squeeze(-1)
@@ -78,11 +99,24 @@ class Dense(System):
     def terms(self, y: Tensor) -> Tensor:
         return self.rest @ y
 
+    def _scaled(self, y: Tensor) -> Tensor:
+        return self.own @ y + self.scale * (self.rest @ (self.scale * y))
 
-def dense(found: dict[str, Tensor]) -> Dense:
-    """The system of what ``Coordinates.curvatures`` found."""
-    whole, rest = (Curvature(found.get(f"{k}_diagonal"), found.get(f"{k}_full")) for k in ("whole", "rest"))
-    return Dense(found["scale"], found.get("rate"), whole, rest)
+
+def explicit(found: dict[str, Any], detach: bool = False, patient: bool = False) -> Explicit:
+    """The system of what ``Coordinates.curvatures`` found.
+
+    ``patient``: where products are cheap and H is positive for sure, as many are tried as cost what forming and
+    factoring do, n/3.
+    """
+    parts = [Curvature(*(found.get(f"{k}_{name}") for name in Curvature._fields)) for k in ("own", "rest")]
+    own, rest = (p.detach() for p in parts) if detach else parts
+    scale, rate = found["scale"], found.get("rate")
+    if detach:
+        scale, rate = scale.detach(), None if rate is None else rate.detach()
+    cheap = patient and own.full is None and rest.full is None and rest.images is not None
+    products = scale.shape[-1] // 3 if cheap and own.positive() and rest.positive() else 0
+    return Explicit(scale, rate, own, rest, products)
 
 
 class MatrixFree(System):
@@ -94,7 +128,7 @@ class MatrixFree(System):
         self.shifted = torch.zeros_like(scale[..., :1], dtype=torch.bool)
 
     def solve(self, b: Tensor, tol: Tensor | float) -> Tensor:
-        y, bad = conjugate_gradient(self._scaled, b, tol, 4 * b.shape[-1])
+        y, bad, _ = conjugate_gradient(self._scaled, b, tol, 4 * b.shape[-1])
         self.shifted = self.shifted | bad
         return y
 
