@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ..numerics.bracket import LIMIT, NONE
 from ..numerics.newton import INDEFINITE
 from ..numerics.root import HOPELESS
 from ..solvers.newton import Newton
-from .implicit import ImplicitLayer
+from .implicit import ImplicitLayer, Options, Shape
 from .implicit_equation import SINGULAR
 from .kkt import KKT
 
@@ -68,13 +68,7 @@ class DeclarativeLayer(ImplicitLayer):
         return y.detach()
 
 
-def from_declarative(
-    node: Any,
-    event_shape: int | tuple[int, ...] | None = None,
-    batch_ndim: int = 1,
-    solver: Newton | None = None,
-    on_failure: str = "raise",
-) -> DeclarativeLayer:
+def from_declarative(node: Any, event_shape: Shape = None, **options: Unpack[Options]) -> DeclarativeLayer:
     """The layer y(x) = argmin_y f(x, y) subject to h(x, y) = 0 and g(x, y) ≤ 0, as ``from_optimality`` with their
     conditions of first order (deep declarative networks: Gould, Hartley & Campbell, 2022).
 
@@ -85,5 +79,5 @@ def from_declarative(
     minimum (looked at up to ``solver.largest`` unknowns) as invalid, a constraint active with multiplier 0 as kink:
     there the derivative is that without it.
     """
-    solver = Newton() if solver is None else solver
-    return DeclarativeLayer(KKT(node, getattr(solver, "largest", 0)), event_shape, batch_ndim, solver, on_failure)
+    largest = getattr(options.get("solver") or Newton(), "largest", 0)
+    return DeclarativeLayer(KKT(node, largest), event_shape, **options)

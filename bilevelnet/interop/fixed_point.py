@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from ..solvers.newton import Newton
-from .implicit import ImplicitLayer
+from .implicit import ImplicitLayer, Options, Shape
 from .implicit_equation import Equation
 
 
@@ -28,13 +27,7 @@ class FixedPoint(Equation):
         return z - self.call(z, *xs)
 
 
-def from_optimality(
-    F: Callable[..., Any],
-    event_shape: int | tuple[int, ...] | None = None,
-    batch_ndim: int = 1,
-    solver: Newton | None = None,
-    on_failure: str = "raise",
-) -> ImplicitLayer:
+def from_optimality(F: Callable[..., Any], event_shape: Shape = None, **options: Unpack[Options]) -> ImplicitLayer:
     """The layer z(x) with F(z, *x) = 0, F of the shape of z: layer(*x, init=None), layer.solve(*x, init=None).
 
     F is an nn.Module, whose parameters are then the layer's, or a function of its arguments alone. z, ``event_shape``
@@ -43,19 +36,15 @@ def from_optimality(
     reaches modules around it, couples the batch or has another shape; SolveError, as ``on_failure`` says, for elements
     without a root or with a singular ∂F/∂z.
     """
-    return ImplicitLayer(Optimality(F, "F(z, *inputs)"), event_shape, batch_ndim, solver, on_failure)
+    return ImplicitLayer(Optimality(F, "F(z, *inputs)"), event_shape, **options)
 
 
 def from_fixed_point(
-    module: Callable[..., Any],
-    event_shape: int | tuple[int, ...] | None = None,
-    batch_ndim: int = 1,
-    solver: Newton | None = None,
-    on_failure: str = "raise",
+    module: Callable[..., Any], event_shape: Shape = None, **options: Unpack[Options]
 ) -> ImplicitLayer:
     """The layer z(x) = T(z, *x) (a deep equilibrium model: Bai, Kolter & Koltun, 2019), as ``from_optimality`` with
     F = z − T(z, *x), after Anderson's acceleration of the iteration z ← T(z, *x) as far as it goes.
 
     Warns where T does not contract at the fixed point that was found, by the spectral radius of ∂T/∂z.
     """
-    return ImplicitLayer(FixedPoint(module, "T(z, *inputs)"), event_shape, batch_ndim, solver, on_failure)
+    return ImplicitLayer(FixedPoint(module, "T(z, *inputs)"), event_shape, **options)

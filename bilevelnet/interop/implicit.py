@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,17 @@ from ..solvers.newton import Newton
 from ..solvers.twin import Held
 from ..values import HALF, at_least_float32, check_floating, readable, tracked
 from .implicit_equation import SINGULAR, Equation, InverseFamily, RootFamily, TransposedFamily
+
+Shape = int | tuple[int, ...] | None
+
+
+class Options(TypedDict, total=False):
+    """What every implicit layer takes by name, see ``ImplicitLayer``."""
+
+    batch_ndim: int
+    solver: Newton | None
+    on_failure: str
+
 
 REASONS = {
     LIMIT: "no root was met within the iteration limit: give init= nearer to it, or raise max_iter or tol of solver=",
@@ -45,7 +56,7 @@ class ImplicitLayer(nn.Module):
     def __init__(
         self,
         equation: Equation,
-        event_shape: int | tuple[int, ...] | None = None,
+        event_shape: Shape = None,
         batch_ndim: int = 1,
         solver: Newton | None = None,
         on_failure: str = "raise",

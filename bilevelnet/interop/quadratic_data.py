@@ -10,23 +10,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..solution import Solution
+from ..solvers.program import Program, spread
 from ..values import check_floating, extremes, readable
 
 SHAPES = {"Q": "(…, n, n)", "q": "(…, n)", "A": "(…, p, n)", "b": "(…, p)", "G": "(…, m, n)", "h": "(…, m)"}
 
 
 @dataclass
-class Data:
-    """Q (…, n, n), q (…, n), C = [A; G] (…, r, n), d = (b, h) (…, r), the first p rows equations; ``good``: whether all
-    of an element is finite (else it stands as 0). A matrix that all elements share has no batch dimensions.
-    """
+class Data(Program):
+    """The program min ½ zᵀQz + qᵀz, A z = b, G z ≤ h with C = [A; G], d = (b, h), and the dtype of its answer."""
 
-    matrix: Tensor
-    q: Tensor
-    c: Tensor
-    d: Tensor
-    p: int
-    good: Tensor
     dtype: torch.dtype
 
     def start(self, init: Solution | Tensor | None) -> Tensor | None:
@@ -62,10 +55,10 @@ def given(Q: Tensor, q: Tensor, A: Tensor | None, b: Tensor | None, G: Tensor | 
     rows = {}
     for left, right in (("A", "b"), ("G", "h")):
         matrix, vector = some.get(left), some.get(right)
-        rows[left] = q.new_zeros(0, n).double() if matrix is None else _spread(matrix.double(), batch)
+        rows[left] = q.new_zeros(0, n).double() if matrix is None else spread(matrix.double(), batch)
         rows[right] = q.new_zeros(0).double() if vector is None else vector.double()
     p = rows["A"].shape[-2]
-    whole = _spread(Q.double(), batch)
+    whole = spread(Q.double(), batch)
     c = _stacked(rows["A"], rows["G"])
     linear = q.double().expand(*batch, n)
     d = torch.cat([rows[k].expand(*batch, rows[k].shape[-1]) for k in ("b", "h")], -1)
@@ -120,12 +113,6 @@ def _check_values(some: dict[str, Tensor]) -> None:
         if not all(map(math.isfinite, ends)):
             remedy = "; leave out a row without a bound, or make it 0·z ≤ 1" if name in "Gh" else ""
             raise InputError(f"{name} holds NaN or infinite values: mask or mend them first{remedy}")
-
-
-def _spread(matrix: Tensor, batch: torch.Size) -> Tensor:
-    """The matrix without batch dimensions where they are all 1, else with all of them."""
-    own = matrix.shape[:-2]
-    return matrix.reshape(matrix.shape[-2:]) if own.numel() == 1 else matrix.expand(*batch, *matrix.shape[-2:])
 
 
 def _stacked(a: Tensor, g: Tensor) -> Tensor:

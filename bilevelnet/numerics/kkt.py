@@ -88,7 +88,9 @@ class Factor:
             ra, rc = a - qz - ctw, torch.where(keep, c - cz, 0.0)
             force = torch.maximum(largest(a), torch.maximum(largest(qz), largest(w)))
             room = torch.maximum(largest(c), largest(z))
-            force, room = (torch.maximum(x, eps * y).clamp(min=TINY) for x, y in ((force, room), (room, force)))
+            # The rounding of a moves z along the rows by eps a/D at least, that of c moves w by eps c.
+            force, room = torch.maximum(force, eps * room), torch.maximum(room, force / HARD)
+            force, room = force.clamp(min=TINY), room.clamp(min=TINY)
             norm = torch.maximum(largest(ra) / force, largest(rc) / room)
             better = norm < least
             best = tuple(torch.where(better[:, None], x, y) for x, y in zip((z, w, ra, rc), best, strict=True))

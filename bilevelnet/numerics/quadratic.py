@@ -152,8 +152,9 @@ def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor)
         system, q, d, _, places = here
         z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(-q, d, z, w)
         excess = times(system.c, z) - d
-        slack = 1e3 * eps * (d.abs() + (largest(z) + eps * largest(q)).unsqueeze(-1))
-        load = 1e3 * eps * (largest(q) + largest(w) + largest(z)).unsqueeze(-1)
+        force_size = largest(q) + largest(w)
+        slack = 1e3 * eps * (d.abs() + (largest(z) + force_size / HARD).unsqueeze(-1))
+        load = 1e3 * eps * (force_size + largest(z)).unsqueeze(-1)
         wrong = ~equation & torch.where(active, w < -load, excess > slack)
         stays = ~wrong.any(-1)
         good = stays & (room.abs() <= slack).all(-1) & (force.abs() <= load).all(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +60,12 @@ class Lens:
         n = torch.Size(event).numel()
         units = torch.eye(n, dtype=like.dtype, device=like.device).reshape(n, *event)
         return self.linear(units).reshape(n, -1).mT.detach()
+
+
+def labels(terms: Sequence[Regularizer]) -> list[str]:
+    """Their names, with a number where several have one name."""
+    names = [t.label for t in terms]
+    return [n if names.count(n) == 1 else f"{n} ({k})" for k, n in enumerate(names)]
 
 
 def _split(term: Any) -> tuple[Any, list[Any]]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .conic import Conic
     from .multiplier import Multiplier
     from .newton import Newton
+    from .quadratic import Quadratic
     from .scalar import Scalar
     from .splitting import Splitting
 
@@ -22,6 +23,7 @@ __all__ = [
     "Multiplier",
     "Newton",
     "Outcome",
+    "Quadratic",
     "Scalar",
     "Solver",
     "Splitting",
@@ -34,6 +36,7 @@ __getattr__ = later(
         "Conic": ".conic",
         "Multiplier": ".multiplier",
         "Newton": ".newton",
+        "Quadratic": ".quadratic",
         "Scalar": ".scalar",
         "Splitting": ".splitting",
     },

@@ -4,6 +4,7 @@
     scalar        φ and g separable: one root an entry
     multiplier    φ separable, one term that couples entries through one multiplier: one root an event
     newton        everything smooth, coupled in any way
+    quadratic     a quadratic φ and polyhedral terms behind linear maps: a quadratic program
     splitting     terms that are not smooth, each with a prox, behind linear maps; smooth ones beside them
     conic         what cvxpy can express, to about 1e-5
 
@@ -32,6 +33,7 @@ class Registry(Mapping[str, type[Solver]]):
         "scalar": "Scalar",
         "multiplier": "Multiplier",
         "newton": "Newton",
+        "quadratic": "Quadratic",
         "splitting": "Splitting",
         "conic": "Conic",
     }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
-from ..regularizers.lens import Lens
+from ..regularizers.lens import Lens, labels
 from .dual_problem import convexity, vectors
 from .split import Split
 
@@ -41,8 +41,7 @@ class Certificate:
     @property
     def multipliers(self) -> dict[str, Tensor]:
         """y_i by the labels of the terms."""
-        names = [t.lens.term.label for t in self.terms]
-        keys = [n if names.count(n) == 1 else f"{n} ({k})" for k, n in enumerate(names)]
+        keys = labels([t.lens.term for t in self.terms])
         return {key: t.y for key, t in zip(keys, self.terms, strict=True)}
 
     def snap(self) -> Tensor:
