@@ -132,26 +132,32 @@ def conflict(problem: Any, values: Sequence[np.ndarray]) -> str:
 def _conflict(problem: Any) -> str:
     import cvxpy as cp
 
-    slack, held, relaxed = [], [], []
+    slack, told = [], []
     for c in problem.constraints:
+        held, t = c, None
         if isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
             t = cp.Variable(c.shape, nonneg=isinstance(c, cp.constraints.Inequality))
             gap = c.args[0] - c.args[1]
-            held.append(gap <= t if isinstance(c, cp.constraints.Inequality) else gap == t)
+            held = gap <= t if isinstance(c, cp.constraints.Inequality) else gap == t
             slack.append(cp.sum(cp.abs(t)))
-            relaxed.append((c, t))
-        else:
-            held.append(c)
-    if slack:
-        try:
-            cp.Problem(cp.Minimize(cp.sum(slack)), held).solve(solver=cp.SCS if _semidefinite(problem) else cp.CLARABEL)
-        except cp.error.SolverError:
-            return ", ".join(map(str, problem.constraints))
-        broken = [(c, np.abs(t.value).max()) for c, t in relaxed if t.value is not None]
-        named = [f"{c} (missed by {gap:.3g})" for c, gap in broken if gap > 1e-6 * (1 + max(g for _, g in broken))]
-        if named:
-            return ", ".join(named)
-    return ", ".join(map(str, problem.constraints)) or "the domain of the objective"
+        told.append((c, held, t))
+    every = ", ".join([*map(str, problem.constraints), "the domain of the objective"])
+    relaxed = cp.Problem(cp.Minimize(cp.sum(slack) if slack else 0), [held for _, held, _ in told])
+    try:
+        relaxed.solve(solver=cp.SCS if _semidefinite(problem) else cp.CLARABEL)
+    except cp.error.SolverError:
+        return every
+    if relaxed.status not in ("optimal", "optimal_inaccurate"):
+        return every
+    # The multipliers are the combination that no x meets. Clarabel's 1e-8 and SCS's 1e-5 are on sizes of order 1.
+    sizes = [max(np.abs(d.value).max() for d in held.dual_variables) for _, held, _ in told]
+    gaps = [0.0 if t is None else np.abs(t.value).max() for _, _, t in told]
+    named = [
+        f"{c}{f' (missed by {gap:.3g})' if gap > 1e-4 else ''}"
+        for (c, _, _), size, gap in zip(told, sizes, gaps, strict=True)
+        if size > 1e-4
+    ]
+    return ", ".join(named) or every
 
 
 def solved(model: Model, values: Sequence[np.ndarray]) -> list[np.ndarray] | None:

@@ -182,6 +182,9 @@ class Match:
             cls = {"norm": regularizers.L2Ball, "abs": regularizers.L1Ball}[b.kind]
             moved = self.pieces.shifted(make(cls, radius=b.radius), b.shift)
             self.terms.append(self.pieces.composed(moved, b.matrix))
+            if b.matrix is None:
+                far = partial(_beyond, 2.0 if b.kind == "norm" else 1.0, self.phi.domain)
+                sets.exclude(b.radius.map(far, b.shift, sets.lower, sets.upper))
         for rows in sets.inequalities:
             self.terms.append(self.pieces.composed(make(regularizers.Box, hi=-rows.offset), rows.matrix))
         if sets.equations:
@@ -247,6 +250,15 @@ def side_by_side(quantities: list[Quantity], widths: list[int]) -> Quantity:
         return torch.cat([t.expand((*batch, k)) for t, k in zip(tensors, widths, strict=True)], -1)
 
     return first.map(join, *others)
+
+
+def _beyond(
+    p: float, domain: Any, radius: torch.Tensor, centre: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor
+) -> torch.Tensor:
+    """Where no x within ``radius`` of ``centre`` lies between the ends and in dom φ."""
+    gap = torch.maximum(lower.clamp(min=domain.lo) - centre, centre - upper.clamp(max=domain.hi)).clamp(min=0)
+    distance = torch.linalg.vector_norm(gap.expand(gap.shape), p, -1, keepdim=True)
+    return distance > radius * (1 + 1e-12)  # rounded
 
 
 def _out_of_reach(a: torch.Tensor, b: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
