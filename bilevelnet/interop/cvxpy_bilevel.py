@@ -14,7 +14,7 @@ from ..divergences import Bregman
 from ..divergences.references import Identity, Reference, Zero
 from ..errors import InputError
 from ..layer import BilevelLayer
-from .cvxpy_checks import Model, solved
+from .cvxpy_checks import Model, own, solved
 from .cvxpy_confirm import AGREE, draw
 from .cvxpy_form import Form, Formed
 from .cvxpy_learned import LayerMatch, LearnedPieces
@@ -66,7 +66,7 @@ def read_layer(
             twice = k in pieces.used
             raise InputError(f"{p.name()} is {'in f and in g: each learns its own' if twice else 'not in the layer'}")
     layer = BilevelLayer(coupling, Bregman(match.phi, reference), match.g, solver, on_failure)
-    _confirm(layer, Model(problem, [*learned, previous], [variable], []), start)
+    _confirm(layer, Model(own(problem), [*learned, previous], [variable], []), start)
     return layer
 
 

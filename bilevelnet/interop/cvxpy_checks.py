@@ -47,10 +47,17 @@ def checked(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -
                 f"the problem is not DPP: {_not_dpp(problem)} is not affine in the parameters, or multiplies two of "
                 f"them. Make what is nonlinear in the parameters a parameter of its own, and compute it in torch"
             )
-        return Model(problem, list(parameters), list(variables), [False] * len(parameters))
+        return Model(own(problem), list(parameters), list(variables), [False] * len(parameters))
     if problem.is_dgp() and problem.is_dpp("dgp"):
         return _logarithms(problem, parameters, variables)
     raise InputError(f"the problem is not convex by the rules of cvxpy (DCP): see {_not_dcp(problem)}")
+
+
+def own(problem: Any) -> Any:
+    """The same problem as another object, which keeps what a solve leaves behind: a status, a compiled program."""
+    import cvxpy as cp
+
+    return cp.Problem(problem.objective, problem.constraints)
 
 
 def _check_lists(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -113,7 +120,8 @@ def _smallest(expression: Any, good: Any) -> Any:
 @contextlib.contextmanager
 def _given(parameters: Sequence[Any], values: Sequence[np.ndarray], problem: Any) -> Iterator[None]:
     """The parameters at these values; afterwards all values are as the user left them."""
-    before = [(leaf, leaf.value) for leaf in (*problem.parameters(), *problem.variables())]
+    duals = (v for c in problem.constraints for v in c.dual_variables)
+    before = [(leaf, leaf.value) for leaf in (*problem.parameters(), *problem.variables(), *duals)]
     try:
         for p, value in zip(parameters, values, strict=True):
             p.value = value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SolveError
-from ..solution import INFEASIBLE, INVALID, KINK, MEANING, UNBOUNDED, Status, check_policy, tell
+from ..solution import INFEASIBLE, INVALID, KINK, MAX_ITER, UNBOUNDED, check_policy, tell
 from ..values import readable
 from .cvxpy_checks import checked, conflict
 from .cvxpy_routes import routes
@@ -53,7 +52,7 @@ class ImportedLayer(nn.Module):
     ):
         super().__init__()
         self.source = problem, list(parameters), list(variables)
-        self.on_failure = check_policy(on_failure)
+        self.confirm, self.on_failure = confirm, check_policy(on_failure)
         self.model = checked(problem, parameters, variables)
         self.given = Parameters(parameters)
         self.route, self.passed_over = routes(self.model, confirm)
@@ -112,8 +111,13 @@ class ImportedLayer(nn.Module):
             why = f"unbounded: the objective {self.source[0].objective} has no minimum there"
         elif status == INVALID and words:
             why = f"invalid: {words}"
+        elif status == MAX_ITER:
+            why = (
+                "stopped before its tolerance: scale the problem to numbers near 1, or give float64; on_failure='nan' "
+                "keeps the others"
+            )
         else:
-            why = MEANING[Status(status)]
+            why = "invalid: the parameters overflow, or the solution has an infinite or NaN entry: scale the problem"
         return f"{count}{where}: {why} (solver {solution.solver})"
 
     def _conflict(self, values: Values, index: tuple[int, ...]) -> str:
@@ -135,13 +139,23 @@ class ImportedLayer(nn.Module):
         return self.explain()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ImportedLayer:
-        # No weights of its own: what was built serves the copy too.
-        twin = copy.copy(self)
+        # Of the same cvxpy problem, which no call changes.
+        make, given = self.__reduce__()
+        twin: ImportedLayer = make(*given).train(self.training)
         memo[id(self)] = twin
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ImportedLayer, (*self.source, False, self.on_failure)
+        # Copied by building anew, confirmation included, which draws the same numbers: a call places its weights in the
+        # pieces for a moment, so that two layers must not share them.
+        problem, parameters, variables = self.source  # a problem once solved is not pickled, its expressions are
+        return _again, ((problem.objective, problem.constraints), parameters, variables, self.confirm, self.on_failure)
+
+
+def _again(parts: tuple[Any, Any], *given: Any) -> ImportedLayer:
+    import cvxpy as cp
+
+    return ImportedLayer(cp.Problem(*parts), *given)
 
 
 def _without(faults: list[tuple[str, Tensor]], values: Values) -> Values:
