@@ -45,7 +45,8 @@ FORMS: dict[str, Form] = {
     "the bias twice": lambda m, z: torch.sigmoid(torch.logit(z) + linear(m, z) + m.coupling.bias),
     "a clamp at 1e-5": lambda m, z: torch.sigmoid(torch.logit(z.clamp(1e-5, 1 - 1e-5)) + linear(m, z)),
     "an error of 1e-6": lambda m, z: torch.sigmoid(torch.logit(z) + linear(m, z)) + 1e-6,
-    "an error of 1e-9 in v": lambda m, z: torch.sigmoid(torch.logit(z) + linear(m, z) + 1e-9),
+    "an error of 2e-12 in v": lambda m, z: torch.sigmoid(torch.logit(z) + linear(m, z) + 2e-12),
+    "an error of 1e-15": lambda m, z: torch.sigmoid(torch.logit(z) + linear(m, z)) + 1e-15,  # large where z is small
     "detached": lambda m, z: torch.sigmoid(torch.logit(z) + linear(m, z)).detach(),
     "W detached": lambda m, z: torch.sigmoid(
         torch.logit(z) + z @ m.coupling.weight.detach().mT + m.coupling.bias

@@ -24,8 +24,7 @@ from .norms import Norm, norms_of
 from .reference import weights
 
 TOKENS = 5
-ROUNDING = 1e-12  # of the stream
-REASON = "1e-12 of the stream: rounding"
+REASON = "256 eps of the stream: rounding"
 
 
 def certificate(
@@ -61,7 +60,7 @@ def certificate(
         found.add(_argmin(shared, streams, output))
         for norm in shared:
             found.add(_norm(norm, streams[norm.name].detach(), generator))
-        truth = compare.truth(BlockSolution(run, shared, twin), x, _size(x), weights(twin), generator)
+        truth = compare.truth(BlockSolution(run, shared, twin), x, _size(norms[0], x), weights(twin), generator)
         truth.joint = True
         for call, owner, prefix in ((run, twin, "block: "), (forms, block, "neural form: ")):
             if call is not None:
@@ -106,7 +105,7 @@ class NormSolution(compare.Solution):
 
 def _norm(norm: Norm, stream: Tensor, generator: torch.Generator) -> Iterator[Row]:
     """The module against argmin φ + g − ⟨z, v⟩, at the streams that reach it."""
-    truth = compare.truth(NormSolution(norm), stream, _size(stream), weights(norm.module), generator)
+    truth = compare.truth(NormSolution(norm), stream, _size(norm, stream), weights(norm.module), generator)
     for row in compare.rows(norm.module, weights(norm.module), truth, "v", generator):
         yield row.under(f"{norm.name}: ")
 
@@ -143,7 +142,7 @@ def _residual(
 def _moved(name: str, change: Tensor, move: Tensor, stream: Tensor) -> Row:
     if change.shape != move.shape:
         return Row.failed(name, f"shape {tuple(change.shape)}, the stream {tuple(move.shape)}", REASON)
-    slack = ROUNDING * (1 + stream.abs() + move.abs())
+    slack = compare.SHIFT * (1 + stream.abs() + move.abs())
     return Row.of(name, (change - move).abs(), slack, {"x moves by": move, "what follows by": change}, REASON)
 
 
@@ -156,8 +155,8 @@ def _argmin(norms: list[Norm], streams: dict[str, Tensor], output: Tensor) -> It
             continue
         point = norm.dual(v) + (after - v)
         z, found = norm.inclusion(point), norm.plain(after)
-        ends = [norm.inclusion(point + sign * ROUNDING * (1 + point.abs() + v.abs())) for sign in (1.0, -1.0)]
-        slack = (ends[0] - ends[1]).abs() + ROUNDING * (1 + z.abs())
+        ends = [norm.inclusion(point + sign * compare.SHIFT * (1 + point.abs() + v.abs())) for sign in (1.0, -1.0)]
+        slack = (ends[0] - ends[1]).abs() + compare.SHIFT * z.abs()
         at = {"found": found, "independent": z}
         yield Row.of(f"after {norm.name}: z⁺ = argmin f + D + g", (found - z).abs(), slack, at, compare.VALUE_REASON)
 
@@ -196,9 +195,9 @@ def _sequences_first(block: Callable[[Tensor], Tensor], flipped: bool) -> Callab
     return (lambda x: block(x.transpose(0, 1)).transpose(0, 1)) if flipped else block
 
 
-def _size(stream: Tensor) -> Tensor:
-    """Of each token, at most 1: how far its entries move for differences."""
-    return stream.square().mean(-1, keepdim=True).sqrt().clamp(1e-6, 1.0).expand_as(stream)
+def _size(norm: Norm, stream: Tensor) -> Tensor:
+    """What a norm divides each token by, over which it bends: how far its entries move for differences."""
+    return (norm.dual(stream).square().mean(-1, keepdim=True) + norm.eps).sqrt().expand_as(stream)
 
 
 def _streams(width: int, samples: int | Tensor, generator: torch.Generator) -> Tensor:

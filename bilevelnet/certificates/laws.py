@@ -11,11 +11,11 @@ from ..comparison import Row
 from ..legendre import Legendre
 from ..problem import Prox
 from ..regularizers import Regularizer
+from .compare import EPS, SHIFT
 from .entrywise import Entrywise
 from .roots import slope
 
-ULPS = 64 * torch.finfo(torch.float64).eps
-ROUNDING = 1e-12  # of v, as for the values
+ULPS = 64 * EPS
 NEAR = 1e-12  # of z, beside a kink on which an iterative solver need not land
 
 
@@ -28,26 +28,26 @@ def rows(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Iterator[Row]:
     dims = prox.dims if prox.event_ndim else ()
     dv, dz = v.unsqueeze(0) - v.unsqueeze(1), z.unsqueeze(0) - z.unsqueeze(1)
     scale = v.abs().unsqueeze(0) + v.abs().unsqueeze(1) + 1
-    inner, size_v, size_z, slack = _sum(dv * dz, dims), _norm(dv, dims), _norm(dz, dims), _norm(scale, dims) * ROUNDING
-    rounded = _norm(1 + z.abs().unsqueeze(0) + z.abs().unsqueeze(1), dims) / 100  # 1e-14 of z against v
+    inner, size_v, size_z, slack = _sum(dv * dz, dims), _norm(dv, dims), _norm(dz, dims), _norm(scale, dims) * SHIFT
+    rounded = _norm(z.abs().unsqueeze(0) + z.abs().unsqueeze(1), dims) * SHIFT
     at = {"v, v'": torch.stack(torch.broadcast_tensors(v.unsqueeze(0), v.unsqueeze(1)), 2), "⟨v − v', z − z'⟩": inner}
     if dims:
         at = {"⟨v − v', z − z'⟩": inner}
-    reason = "1e-12 of v: rounding"
-    yield Row.of("v ↦ z is monotone", (-inner).clamp(min=0).abs(), slack * (size_z + rounded), at, reason)
+    reason = "256 eps of v and z: rounding"
+    yield Row.of("v ↦ z is monotone", (-inner).clamp(min=0).abs(), slack * size_z + size_v * rounded, at, reason)
     sigma = torch.as_tensor(phi.strong_convexity, dtype=torch.float64).detach().amin()
     if sigma > 0:
         excess = (size_z - size_v / sigma).clamp(min=0)
         name = f"v ↦ z is 1/σ-Lipschitz, σ = {float(sigma):.4g}"
-        yield Row.of(name, excess, slack / sigma, {"‖z − z'‖": size_z, "‖v − v'‖": size_v}, reason)
+        yield Row.of(name, excess, slack / sigma + rounded, {"‖z − z'‖": size_z, "‖v − v'‖": size_v}, reason)
 
 
 def _residual(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Row:
     name = "residual dist(v, ∇φ(z) + ∂g(z))"
     if phi.event_ndim == 0 and g.event_ndim == 0:
-        reason = "1e-12 of v, at 64 ulp to either side of z: a kink is rounded, an end of the domain too"
+        reason = "256 eps of v, at 64 ulp to either side of z: a kink is rounded, an end of the domain too"
         error = Entrywise([phi, g]).residual(z, v, ULPS * z.abs().clamp(min=1e-150))
-        return Row.of(name, error, 1e-12 * (1 + v.abs()), {"v": v, "z": z}, reason)
+        return Row.of(name, error, SHIFT * (1 + v.abs()), {"v": v, "z": z}, reason)
     prox = Prox(phi, g)
     # u may be lost where z is rounded to the boundary: by how much is told by moving z by some ulp.
     u = slope(phi.value, z)
