@@ -78,6 +78,25 @@ def softmin(v: Tensor) -> Tensor:
     return (-v).softmax(-1)
 
 
+def clamped_softmax(v: Tensor) -> Tensor:
+    return v.clamp(-10, 10).softmax(-1)
+
+
+def skewed(v: Tensor) -> Tensor:
+    """Off symmetry by 1e-8."""
+    return v + 1e-8 * rotation(v)
+
+
+def clipped(v: Tensor) -> Tensor:
+    """The projection onto a ball of radius 10, the identity on short vectors."""
+    return v * (10 / torch.linalg.vector_norm(v, dim=-1, keepdim=True)).clamp(max=1)
+
+
+def test_a_projection_that_is_the_identity_on_short_vectors_couples_entries() -> None:
+    with pytest.raises(bln.InputError, match="couples entries"):
+        bln.from_activation(clipped)
+
+
 def weighted_norm() -> nn.Module:
     module = nn.LayerNorm(4)
     nn.init.uniform_(module.weight)
@@ -90,10 +109,12 @@ def weighted_norm() -> nn.Module:
         (lambda: nn.Softmin(-1), "eigenvalue"),
         (lambda: softmin, "eigenvalue"),
         (lambda: rotation, "not symmetric"),
+        (lambda: skewed, "not symmetric"),
+        (lambda: clamped_softmax, "not symmetric"),
         (lambda: nn.LogSoftmax(-1), "not symmetric"),
         (weighted_norm, "not symmetric"),
     ],
-    ids=["Softmin", "softmin", "rotation", "LogSoftmax", "LayerNorm with a gain"],
+    ids=["Softmin", "softmin", "rotation", "skewed", "clamped softmax", "LogSoftmax", "LayerNorm with a gain"],
 )
 def test_maps_of_vectors_refused(make: Any, why: str) -> None:
     with pytest.raises(NotProximal, match=why) as caught:

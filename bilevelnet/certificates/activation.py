@@ -57,15 +57,25 @@ def from_activation(activation: Activation, split: str = "bregman") -> Pair:
             )
         scalars = [rho]
     profiles = [profile(rho, name, nonexpansive) for rho in scalars]
-    kind: Any = type(activation)
-    try:
-        phi, g = MODULES[kind](activation)
-    except (KeyError, InputError):  # a module, or a parameter such as the α = 0 of an ELU, that the catalogue lacks
+    pair = _listed(activation)
+    if pair is None:
         return recovered(activation, profiles[0], nonexpansive)
+    phi, g = pair
     g = Zero() if g is None else g
     if not nonexpansive or (type(phi) is Energy and phi.scale == 1.0):
         return phi, g
     return Energy(), Excess(phi) if type(g) is Zero else Excess(phi) + g
+
+
+def _listed(activation: Activation) -> tuple[Legendre, Regularizer | None] | None:
+    """Of the catalogue; None for a module, or a parameter such as the α = 0 of an ELU, that it lacks."""
+    kind: Any = type(activation)
+    if kind not in MODULES:
+        return None
+    try:
+        return MODULES[kind](activation)
+    except InputError:
+        return None
 
 
 def _channels(activation: Activation) -> list[Activation]:

@@ -40,42 +40,35 @@ class Unflattened(nn.Module):
 
     def __init__(self, activation: Activation, flats: tuple[Flat, ...]):
         super().__init__()
-        self.activation, self.flats = activation, flats
+        self.activation = activation
         self.below, self.above = flats[0].left == -math.inf, flats[-1].right == math.inf
+        inner = [f for f in flats if math.isfinite(f.left) and math.isfinite(f.right)]
+        self.shifts = _shifts(inner)
+        self.ends = [f.left - s for f, s in zip(inner, self.shifts, strict=False)]  # of the intervals, in w
+        low, high = flats[0].right - self.shifts[0], flats[-1].left - self.shifts[-1]
+        self.inner = (low if self.below else -math.inf, high if self.above else math.inf)
         self.__name__ = name_of(activation)
-
-    def shifts(self) -> list[float]:
-        """s_k of the intervals between the flat parts, one more than there are flat parts with both ends."""
-        inner = [f for f in self.flats if math.isfinite(f.left) and math.isfinite(f.right)]
-        shifts = [0.0]
-        for f in inner:
-            shifts.append(shifts[-1] + f.right - f.left)
-        base = 0.0
-        for k, f in enumerate(inner):
-            if f.left > 0:
-                break
-            base = shifts[k] - f.left if f.right > 0 else shifts[k + 1]
-        return [s - base for s in shifts]
 
     def slopes(self) -> list[float]:
         """Those of g, from the left to the right."""
-        return [*([-math.inf] if self.below else []), *self.shifts(), *([math.inf] if self.above else [])]
+        return [*([-math.inf] if self.below else []), *self.shifts, *([math.inf] if self.above else [])]
 
     def forward(self, w: Tensor) -> Tensor:
-        shifts = self.shifts()
-        v, k = w + shifts[0], 0
-        low = high = None
-        for f in self.flats:
-            if f.left == -math.inf:
-                low = f.right - shifts[0], f.level
-            elif f.right == math.inf:
-                high = f.left - shifts[-1], f.level
-            else:
-                k += 1
-                v = torch.where(w > f.right - shifts[k], w + shifts[k], v)
-        inside = w
-        for end, bound in ((low, torch.maximum), (high, torch.minimum)):
-            if end is not None:
-                v = bound(v, w.new_tensor(end[0] + (shifts[0] if end is low else shifts[-1])))
-                inside = bound(inside, w.new_tensor(end[0]))
-        return self.activation(v) + (w - inside)
+        like = {"dtype": w.dtype, "device": w.device}
+        ends, shifts = torch.tensor(self.ends, **like), torch.tensor(self.shifts, **like)
+        shift = shifts[torch.searchsorted(ends, w.detach().contiguous())]
+        inside = w.clamp(*self.inner)  # beyond it ρ is flat
+        return self.activation(inside + shift) + (w - inside)
+
+
+def _shifts(inner: list[Flat]) -> list[float]:
+    """s_k of the intervals between the flat parts that have two ends."""
+    shifts = [0.0]
+    for f in inner:
+        shifts.append(shifts[-1] + f.right - f.left)
+    base = 0.0
+    for k, f in enumerate(inner):
+        if f.left > 0:
+            break
+        base = shifts[k] - f.left if f.right > 0 else shifts[k + 1]
+    return [s - base for s in shifts]

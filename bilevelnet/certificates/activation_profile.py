@@ -180,7 +180,8 @@ def _flats(rho: Activation, v: Tensor, a: Tensor) -> tuple[Flat, ...]:
     noise = 4 * EPS * level.abs().clamp(min=unit)
     sharp = torch.zeros_like(level, dtype=torch.bool)
     for edge, sign in ((left, -1.0), (right, 1.0)):
-        near = rho(torch.where(edge.isfinite(), edge + sign * 1e-6 * (1 + edge.abs()), 0.0))
+        # So close that a rate of saturation below 1e6 does not show, and a corner of slope 1e-9 does.
+        near = rho(torch.where(edge.isfinite(), edge + sign * CLOSE * (1 + edge.abs()), 0.0))
         sharp |= edge.isfinite() & ((near - level).abs() > noise)
     table = torch.stack([left, right, level], 1)[sharp]
     return tuple(Flat(*(x + 0.0 for x in row)) for row in table.tolist())
@@ -196,11 +197,15 @@ def _edge(rho: Activation, inside: Tensor, outside: Tensor, level: Tensor) -> Te
 
 
 def _limit(v: Tensor, a: Tensor) -> float:
-    """lim ρ at ∞: finite where ρ has come to rest."""
+    """lim ρ at ∞: finite where ρ has come to rest.
+
+    What a power of v is off its limit by at FAR is the square of that at √FAR: below eps if that is below √eps.
+    """
     if v[-1] < FAR / 4:  # cut where it overflows
         return math.inf
     half = int((v <= math.sqrt(FAR)).nonzero().amax())
-    return float(a[-1]) if (a[-1] - a[half]).abs() <= 1e-12 * (1 + a[-1].abs()) else math.inf
+    size = a[v.abs() <= 1].abs().max()  # log moves by half of itself, whatever its unit
+    return float(a[-1]) if (a[-1] - a[half]).abs() <= EPS**0.5 * torch.maximum(size, a[-1].abs()) else math.inf
 
 
 def _shown(x: Tensor, y: Tensor) -> tuple[str, str]:

@@ -20,9 +20,10 @@ class Select:
 
     A knot t becomes the dual level ∇ψ(t), ∓∞ at or beyond the ends of dom ψ. Levels that depend on no
     tensor are computed once. Where φ is not steep the ends of its domain are constraints, and so are knots too.
+    ``searched``: ∇ψ* is a search.
     """
 
-    def __init__(self, psi: Any, terms: list[Any]):
+    def __init__(self, psi: Any, terms: list[Any], searched: bool = False):
         terms = terms if psi.phi.steep else [*terms, DomainEnds(psi.phi)]
         self.psi, self.terms = psi, terms
         knots = [t for term in terms for t in term.pieces()[0]]
@@ -30,8 +31,10 @@ class Select:
         fixed = psi.constant and not any(isinstance(t, Tensor) for t in knots) and not torch.compiler.is_compiling()
         levels = {t: self._level_of_number(t) for t in knots} if fixed else {}
         self.levels: Any = levels if fixed else None
-        # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots.
-        self.snapped = not fixed or not all(self._returns(t) for t, a in levels.items() if math.isfinite(a))
+        # ∇ψ*(∇ψ(t)) = t to the last bit in both precisions: then z needs no mending on the knots. A search has it
+        # but to rounding.
+        returned = fixed and not searched and all(self._returns(t) for t, a in levels.items() if math.isfinite(a))
+        self.snapped = not returned
         # Of numbers alone the steps are the same at every call.
         self.steps = self._steps(torch.zeros((), device="cpu")) if fixed and all(t.constant for t in terms) else None
 

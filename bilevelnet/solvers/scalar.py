@@ -52,8 +52,7 @@ class ScalarMap(Map):
         ends = [t.domain for t in smooth if isinstance(t.domain, Interval) and t.domain != Interval()]
         linear += [Box(d.lo, d.hi) for d in ends]
         self.psi = Inverse(phi, smooth, solver.max_iter, solver.tol)
-        self.select = Select(self.psi, linear)
-        self.select.snapped = True  # a search returns a knot but to its rounding
+        self.select = Select(self.psi, linear, searched=True)
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         w = self.select(v)
