@@ -143,6 +143,20 @@ def test_a_potential_equals_the_catalogue() -> None:
     assert torch.autograd.gradgradcheck(phi.value, (x[::2],), atol=1e-4)  # differences of a second derivative
 
 
+@pytest.mark.parametrize("n", [6, pytest.param(78, marks=pytest.mark.heavy)])
+def test_stairs(n: int) -> None:
+    """n + 2 flat parts, the inner ones of width ½, with ramps of slope 2 between."""
+
+    def stairs(v: Tensor) -> Tensor:
+        k = (v + n / 2).floor().clamp(0, n)
+        return k - n / 2 + (2 * (v + n / 2 - k) - 1).clamp(0, 1)
+
+    phi, g = bln.from_activation(stairs)
+    v = V[::8] + 0.125
+    assert len(g.knots) == n + 2
+    assert torch.allclose(bln.bregman_prox(phi, g, v), stairs(v), rtol=1e-13, atol=1e-13)  # some ulp of n
+
+
 def test_flat_parts_become_knots_and_constraints() -> None:
     _, g = bln.from_activation(Fan())
     assert g.knots == (0.0,)
@@ -189,6 +203,20 @@ def test_a_value_without_derivative_where_the_search_starts() -> None:
     assert error(cube_root, phi, g, v) < TOLERANCE
     status = bln.solve_prox(PhiByValue(phi), GByValue(g), 0 * v, solver="scalar", on_failure="ignore").status
     assert bool((status == bln.solution.INVALID).all())
+
+
+def test_a_steep_activation_beside_zero() -> None:
+    """ρ' = ∞ at 0: u = z³ keeps its digits however small; 1e-14: 64 eps."""
+    phi, _ = bln.from_activation(cube_root)
+    u = torch.tensor([-1e-18, 1e-30, 1e-60], dtype=F64)
+    assert torch.allclose(phi.grad(cube_root(u)), u, rtol=1e-14, atol=0)
+
+
+@pytest.mark.heavy
+def test_a_steep_activation_beside_zero_through_the_solver() -> None:
+    phi, g = bln.from_activation(cube_root)
+    v = torch.tensor([-1e-18, 1e-30, 1e-60], dtype=F64)
+    assert torch.allclose(bln.bregman_prox(phi, g, v), cube_root(v), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("split", ["bregman", "euclidean"])

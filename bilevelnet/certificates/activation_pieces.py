@@ -54,8 +54,7 @@ class Unflattened(nn.Module):
         return [*([-math.inf] if self.below else []), *self.shifts, *([math.inf] if self.above else [])]
 
     def forward(self, w: Tensor) -> Tensor:
-        like = {"dtype": w.dtype, "device": w.device}
-        ends, shifts = torch.tensor(self.ends, **like), torch.tensor(self.shifts, **like)
+        ends, shifts = w.new_tensor(self.ends), w.new_tensor(self.shifts)
         shift = shifts[torch.searchsorted(ends, w.detach().contiguous())]
         inside = w.clamp(*self.inner)  # beyond it ρ is flat
         return self.activation(inside + shift) + (w - inside)

@@ -28,14 +28,14 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
     """x with f(x) = 0 for f increasing on ℝ, jumps allowed; f as ``Function`` says.
 
     Newton where it stays inside the bracket and halves the step before; else, while a side is open, a step outward
-    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket. A Newton
-    step far beyond such a step is not taken: where f is almost flat it would leave for 1e300. A value of ±∞ counts
-    by its sign, NaN as a step too far, and where the search starts as no value at all. An entry is done where
-    |value| ≤ tol or below the rounding of its terms, where Newton no longer moves x, or where the bracket is down to
-    neighbouring floats: there f jumps, and 0 is taken where the bracket holds it. On a GPU the host looks every eighth
-    step.
+    that grows beyond all bounds in some 20 steps, and then bisection in asinh x, some 60 from any bracket; within
+    eps/16 of 0 in log x, 0 and the least number first, so that a root at 0 is told from one at 1e-300. A Newton step
+    far beyond such a step is not taken: where f is almost flat it would leave for 1e300. A value of ±∞ counts by its
+    sign, NaN as a step too far, and where the search starts as no value at all. An entry is done where |value| ≤ tol or
+    below the rounding of its terms, where Newton no longer moves x, or where the bracket is down to neighbouring
+    floats: there f jumps, and 0 is taken where the bracket holds it. On a GPU the host looks every eighth step.
     """
-    eps = torch.finfo(start.dtype).eps
+    eps, tiny = torch.finfo(start.dtype).eps, torch.finfo(start.dtype).tiny
     x, best, size_of_step, reach = start, start, torch.full_like(start, torch.inf), 1 + start.abs()
     lo, hi = torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)
     code = torch.full_like(x, LIMIT, dtype=torch.int8)
@@ -55,7 +55,8 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         resting = value.isfinite() & (moved <= eps * x.abs())
         width = hi - lo
         is_open = width.isinf()
-        ulps = torch.clamp(2 * eps * torch.maximum(lo.abs(), hi.abs()), min=eps / 16)
+        size_of_x = torch.maximum(lo.abs(), hi.abs())
+        ulps = (2 * eps * size_of_x).clamp(min=tiny)
         tight = ~is_open & (width <= ulps)
         active = code == LIMIT
         # At a jump the value is far above rounding and what the slope gives over some ulp.
@@ -69,6 +70,7 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         middle = torch.where(
             width <= 0.5 * (1 + lo.abs()), lo + width / 2, torch.sinh((torch.asinh(lo) + torch.asinh(hi)) / 2)
         )
+        middle = torch.where(size_of_x <= eps / 16, _middle_near_zero(lo, hi, tiny), middle)
         other = torch.where(is_open, torch.where(below, x + reach, x - reach), middle)
         reach = torch.where(is_open & ~inside, torch.maximum(4 * reach, reach**1.5), reach)
         size_of_step = torch.where(inside, moved, torch.inf)
@@ -81,6 +83,12 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         if (not x.is_cuda or iteration % 8 == 0) and not bool((code == LIMIT).any()):
             break
     return Found(x, code, iteration)
+
+
+def _middle_near_zero(lo: Tensor, hi: Tensor, tiny: float) -> Tensor:
+    """0 between the signs, the least normal number beside 0, else the geometric mean."""
+    mean = hi.sign() * (lo.abs().clamp(min=tiny).sqrt() * hi.abs().clamp(min=tiny).sqrt())
+    return torch.where(lo == 0, tiny, torch.where(hi == 0, -tiny, torch.where(lo * hi.sign() < 0, 0.0, mean)))
 
 
 def newton(f: Function, start: Tensor, first: int, steps: int, tol: float = 0.0) -> Found:
