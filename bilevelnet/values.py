@@ -30,6 +30,13 @@ def readable(*tensors: Tensor) -> bool:
     return True
 
 
+def underlying(t: Tensor) -> Tensor:
+    """The values of t beneath the transforms of torch.func: under vmap those of every sample, which can be read."""
+    while _functorch.maybe_get_level(t) > 0:
+        t = _functorch.get_unwrapped(t)
+    return t.detach()
+
+
 def tracked(*tensors: Tensor) -> bool:
     """Whether a derivative may be asked for: some tensor needs one, or a transform or a trace is under way."""
     if torch.compiler.is_compiling() or forward_ad._current_level >= 0:

@@ -261,3 +261,17 @@ def test_a_bad_entry_leaves_the_gradient_of_a_shared_weight(bad: float) -> None:
 
     want = slope(torch.tensor([-1.0, -1.0, -0.5], dtype=F64))
     assert torch.allclose(slope(torch.tensor([-1.0, bad, -0.5], dtype=F64)), want, rtol=1e-14)
+
+
+def test_entmax_of_learned_powers_under_vmap() -> None:
+    """α is on one side of 1 for every sample, which is read beneath the transform."""
+    v = torch.randn(3, 5, dtype=F64, generator=torch.Generator().manual_seed(0))
+    alpha = torch.tensor([1.2, 1.5, 3.0], dtype=F64)
+
+    def size(v: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        return bln.bregman_prox(bln.legendre.Tsallis(alpha=alpha), bln.regularizers.Simplex(), v).square().sum()
+
+    batched = vmap(grad(size, (0, 1)))(v, alpha)
+    for i in range(3):
+        for got, want in zip(batched, grad(size, (0, 1))(v[i], alpha[i]), strict=True):
+            assert torch.equal(got[i], want)

@@ -97,6 +97,8 @@ class Absorbed:
             domain = domain.intersect(t.domain)
         return domain
 
+    common = domain  # of φ and the terms
+
     @property
     def dual_domain(self) -> Domain:
         if not self.terms:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..legendre import Legendre
 from ..numerics import select
 from ..piece import Scalar
+from ..problem import inner_point
 from ..regularizers.piecewise_linear import Piecewise, left_slopes
 
 
@@ -73,7 +74,7 @@ class Select:
         knot = torch.as_tensor(t, dtype=v.dtype, device=v.device)
         lo, hi = (torch.as_tensor(e, dtype=v.dtype, device=v.device) for e in (domain.lo, domain.hi))
         inside = (knot > lo) & (knot < hi) if self.psi.phi.steep else (knot >= lo) & (knot <= hi) & knot.isfinite()
-        inner = domain.inner() if domain.constant else torch.where(lo.isfinite() & hi.isfinite(), (lo + hi) / 2, 1.0)
+        inner = inner_point(self.psi.common)
         with torch.no_grad():  # ∓∞ where ∇ψ(t) overflows too: its derivative, times 0, would be NaN
             reach = self.psi.grad(torch.where(inside, knot, inner))
             beyond = torch.where(inside, reach, torch.where(knot <= lo, -torch.inf, v.new_full((), torch.inf)))

@@ -11,6 +11,7 @@ from ..domains import Interval, Negative, Reals
 from ..errors import InputError
 from ..numerics import signed_power
 from ..piece import Scalar, Weight
+from ..values import underlying
 from .base import Separable
 
 
@@ -28,7 +29,7 @@ class _OneSide(Weight):
 
     def __set__(self, piece: Any, value: Any) -> None:
         if not piece.__dict__.get("_built") and isinstance(value, (int, float, Tensor)):
-            values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+            values = underlying(value) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
             if bool((values == 1).any()):
                 raise InputError("tsallis: alpha = 1 is the entropy z log z − z: use boltzmann_shannon")
             piece.__dict__["steep"] = bool((values < 1).any())

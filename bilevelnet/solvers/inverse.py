@@ -100,6 +100,10 @@ class Inverse:
         return self.phi.domain
 
     @property
+    def common(self) -> Interval:
+        return common_domain(self.phi, self.terms)
+
+    @property
     def constant(self) -> bool:
         return self.phi.constant and all(t.constant for t in self.terms)
 
@@ -122,7 +126,7 @@ class Inverse:
         """The solution of ∇ψ(z) = w, searched for from ``init``."""
         start = None
         if init is not None:
-            start = init[1] if self.in_dual else unchart(common_domain(self.phi, self.terms), init[0])
+            start = init[1] if self.in_dual else unchart(self.common, init[0])
             start = torch.where(start.isfinite(), start, 0.0)
         tensors = tensors_of([self.phi, *self.terms])
         x, code, iterations = search(w, start, tensors, self.family.handle(), self.max_iter, self.tol)
@@ -162,7 +166,7 @@ class Inverse:
         return at_end(self.phi.domain, z)
 
     def _primal(self, x: Tensor) -> Tensor:
-        return self.phi.grad_conjugate(x) if self.in_dual else chart(common_domain(self.phi, self.terms), x)[0]
+        return self.phi.grad_conjugate(x) if self.in_dual else chart(self.common, x)[0]
 
     def _shape(self, z: Tensor, jump: Tensor, scalars: bool) -> tuple[Tensor, Tensor]:
         """(whether z is on a kink, whether φ + h is convex around z), for functions of the user's."""
@@ -208,7 +212,7 @@ class Inverse:
             root = _attach(lambda u: u + self.slope(self.phi.grad_conjugate(u)) - w, x, slope, torch.zeros_like(x))
             u = torch.where(jump, x, root)
             return self.phi.grad_conjugate(u), u
-        domain = common_domain(self.phi, self.terms)
+        domain = self.common
         z0, _ = chart(domain, x)
         curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
         root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
