@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .cvxpy_quantity import Quantity
+from .cvxpy_quantity import Combination, Quantity
+from .cvxpy_values import picked
 
 Sizes = tuple[int, int, int]  # of a Form: its entries, those of z⁻, those of θ
 
@@ -52,6 +53,15 @@ class Form:
         rows, points, parameters, numbers = self.entries
         return Form(self.sizes, rows, points, parameters, numbers * np.broadcast_to(factor, self.sizes[0])[rows])
 
+    @property
+    def size(self) -> int:
+        return self.sizes[0]
+
+    def take(self, index: np.ndarray) -> Form:
+        """These entries, each at most once."""
+        kept, rows = picked(self.rows, index, self.size)
+        return Form((len(index), *self.sizes[1:]), rows, *(a[kept] for a in self.entries[1:]))
+
     def spread(self, index: np.ndarray, n: int) -> Form:
         """n entries: these at ``index``, 0 elsewhere."""
         rows, *others = self.entries
@@ -68,33 +78,18 @@ class Form:
         return self.rows, self.points, self.parameters, self.numbers
 
 
-class Formed(Quantity):
+class Formed(Combination):
     """Numbers that are a Form of z⁻, the last of the values, and of θ, those before, without batch dimensions."""
 
     def __init__(self, form: Form):
-        super().__init__(lambda values: form(values.flat[-1], torch.cat([values.like.new_zeros(0), *values.flat[:-1]])))
-        self.form = form
+        super().__init__(
+            form, lambda values: form(values.flat[-1], torch.cat([values.like.new_zeros(0), *values.flat[:-1]]))
+        )
 
     @property
     def moves(self) -> bool:
         """Whether z⁻ enters."""
         return bool((self.form.points < self.form.sizes[1]).any())
 
-    def __add__(self, other: Any) -> Quantity:
-        if isinstance(other, Formed):
-            return Formed(self.form.plus(other.form))
-        return super().__add__(other) if other.fixed is None else Formed(self.form.plus(other.fixed.numpy()))
-
-    def __mul__(self, other: Any) -> Quantity:
-        return super().__mul__(other) if other.fixed is None else Formed(self.form.times(other.fixed.numpy()))
-
-    __radd__, __rmul__ = __add__, __mul__  # before those of Quantity, of which this is a subclass
-
-    def __truediv__(self, other: Any) -> Quantity:
-        return super().__truediv__(other) if other.fixed is None else Formed(self.form.times(1 / other.fixed.numpy()))
-
-    def __neg__(self) -> Quantity:
-        return Formed(self.form.times(np.array(-1.0)))
-
-    def spread(self, index: np.ndarray, n: int, fill: float = 0.0) -> Quantity:
-        return super().spread(index, n, fill) if fill else Formed(self.form.spread(index, n))
+    def again(self, form: Form) -> Quantity:
+        return Formed(form)

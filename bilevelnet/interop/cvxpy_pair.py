@@ -38,7 +38,8 @@ class PairSolver:
         """(z, status, the residual where ``full``) of each element."""
         match = self.match
         v = match.v.at(values)
-        v = v.expand((*values.batch, self.n))
+        if v.shape != (shape := (*values.batch, self.n)):
+            v = v.expand(shape)
         if not v.numel():
             return v, v.new_zeros(values.batch, dtype=torch.int8), v.new_zeros(values.batch)
         match.pieces.place(values)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .cvxpy_quantity import Quantity
+from .cvxpy_quantity import Quantity, affine
 from .cvxpy_values import Affine, Parameters
 
 
@@ -191,7 +191,7 @@ class Table:
         return self.row[mine] - self.ends[k], self.column[mine] - low, self.parameter[mine], self.data[mine]
 
     def _affine(self, rows: np.ndarray, parameter: np.ndarray, data: np.ndarray, size: int) -> Quantity:
-        return Quantity(Affine((rows, parameter, data), size, self.parameters))
+        return affine(Affine((rows, parameter, data), size, self.parameters))
 
     def rows(self, k: int) -> Rows:
         import scipy.sparse as sp

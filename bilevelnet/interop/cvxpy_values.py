@@ -140,21 +140,28 @@ def rowwise(t: Tensor, shape: tuple[int, ...]) -> Tensor:
     return t.reshape((*t.shape[:-1], *shape[::-1])).permute((*range(k), *event))
 
 
+def picked(rows: np.ndarray, index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(which of ``rows`` are in ``index``, where in it these are)."""
+    place = np.full(size, -1)
+    place[index] = np.arange(len(index))
+    return place[rows] >= 0, place[rows][place[rows] >= 0]
+
+
 class Affine:
     """p ↦ M p + c, of ``size`` entries: M and c as numbers, only the parameters that M names are read."""
 
     def __init__(self, entries: tuple[np.ndarray, np.ndarray, np.ndarray], size: int, parameters: Parameters):
         """``entries``: (row, column, number), each place at most once; the last column, parameters.total, is c."""
         keep = entries[2] != 0
-        rows, columns, data = (a[keep] for a in entries)
-        self.size = size
+        self.entries = rows, columns, data = entries[0][keep], entries[1][keep], entries[2][keep]
+        self.size, self.parameters = size, parameters
         fixed = columns == parameters.total
         constant = np.zeros(size)
         constant[rows[fixed]] = data[fixed]
         self.constant, self.zero = torch.from_numpy(constant), not constant.any()
         self.involved: list[int] = []
         if not fixed.all():
-            self._depend(rows[~fixed], columns[~fixed], data[~fixed], parameters)
+            self._depend(rows[~fixed], columns[~fixed], data[~fixed])
 
     @classmethod
     def of(cls, matrix: Any, parameters: Parameters) -> Affine:
@@ -165,7 +172,34 @@ class Affine:
         matrix.sum_duplicates()
         return cls((matrix.row, matrix.col, matrix.data), matrix.shape[0], parameters)
 
-    def _depend(self, rows: np.ndarray, columns: np.ndarray, data: np.ndarray, parameters: Parameters) -> None:
+    def plus(self, other: Affine | np.ndarray) -> Affine:
+        """The sum with another of the same size, or with one number an entry."""
+        if not isinstance(other, Affine):
+            added = np.arange(self.size), np.full(self.size, self.parameters.total), np.broadcast_to(other, self.size)
+        else:
+            added = other.entries
+        rows, columns, data = (np.concatenate(pair) for pair in zip(self.entries, added, strict=True))
+        key, back = np.unique(rows * (self.parameters.total + 1) + columns, return_inverse=True)
+        rows, columns = np.divmod(key, self.parameters.total + 1)
+        return Affine((rows, columns, np.bincount(back, data, len(key))), self.size, self.parameters)
+
+    def times(self, factor: np.ndarray) -> Affine:
+        """One factor an entry, or one for all."""
+        rows, columns, data = self.entries
+        return Affine((rows, columns, data * np.broadcast_to(factor, self.size)[rows]), self.size, self.parameters)
+
+    def take(self, index: np.ndarray) -> Affine:
+        """These entries, each at most once."""
+        kept, rows = picked(self.entries[0], index, self.size)
+        return Affine((rows, *(a[kept] for a in self.entries[1:])), len(index), self.parameters)
+
+    def spread(self, index: np.ndarray, n: int) -> Affine:
+        """n entries: these at ``index``, 0 elsewhere."""
+        rows, columns, data = self.entries
+        return Affine((index[rows], columns, data), n, self.parameters)
+
+    def _depend(self, rows: np.ndarray, columns: np.ndarray, data: np.ndarray) -> None:
+        parameters = self.parameters
         owner = np.searchsorted(parameters.offsets, columns, side="right") - 1
         self.involved = sorted(set(owner.tolist()))
         starts = np.zeros(len(parameters.sizes), dtype=np.int64)

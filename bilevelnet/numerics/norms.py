@@ -8,8 +8,8 @@ from torch import Tensor
 
 def norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """‖x‖ over ``dims``, kept as 1: m ‖x/m‖ with m = max |x| held fixed, which is exact since ‖·‖ is homogeneous."""
-    largest = x.detach().abs().amax(dims, keepdim=True)
-    return _root((x / _unit(largest)).square().sum(dims, keepdim=True), _unit(largest))
+    unit = _unit(x.detach().abs().amax(dims, keepdim=True))
+    return _root((x / unit).square().sum(dims, keepdim=True), unit)
 
 
 def group_norms(x: Tensor, groups: Tensor, count: int, dim: int) -> Tensor:
