@@ -17,7 +17,6 @@ from ..solution import INFEASIBLE, INVALID, KINK, squeeze, worst
 from ..solvers import registry
 from ..values import extremes, readable
 from .cvxpy_match import Match
-from .cvxpy_read import Reading
 from .cvxpy_sets import infeasible
 from .cvxpy_values import Values
 
@@ -25,8 +24,8 @@ from .cvxpy_values import Values
 class PairSolver:
     """z = argmin φ(z) + g(z) − ⟨z, v⟩ by the first of ``solvers`` that takes it; all from the parameters."""
 
-    def __init__(self, reading: Reading, solvers: tuple[str, ...]):
-        self.match, self.n = Match(reading), reading.n
+    def __init__(self, match: Match, solvers: tuple[str, ...]):
+        self.match, self.n = match, match.n
         self.map: Map = _bound(self.match, solvers)
         self.name = self.map.name
         self.prox = Prox(self.match.phi, self.match.g)

@@ -18,6 +18,7 @@ from .cvxpy_checks import Model
 from .cvxpy_cone import Cone, Recovery, dual_constraints
 from .cvxpy_confirm import differs
 from .cvxpy_conic import Conic
+from .cvxpy_match import Match
 from .cvxpy_pair import PairSolver
 from .cvxpy_quadratic import Quadratic
 from .cvxpy_read import read
@@ -68,11 +69,16 @@ def routes(model: Model, confirm: bool) -> tuple[Route, list[str]]:
     """The first route that takes the problem and, where ``confirm``, agrees with cvxpy; and why those before do not."""
     parameters = Parameters(model.parameters)
     reasons: list[str] = []
-    attempts: list[tuple[str, Callable[[], Route]]] = [
-        ("not by the catalogue", lambda: _pair(model, parameters, ("closed_form", "scalar", "multiplier"))),
-        ("not quadratic", lambda: _quadratic(model, parameters)),
-        ("not by the catalogue", lambda: _pair(model, parameters, ("newton", "splitting"))),
-    ]
+    attempts: list[tuple[str, Callable[[], Route]]] = [("not quadratic", lambda: _quadratic(model, parameters))]
+    try:
+        match, recoveries = _matched(model, parameters)
+        direct, others = (
+            ("not by the catalogue", lambda names=names: PairRoute(PairSolver(match, names), recoveries))
+            for names in (("closed_form", "scalar", "multiplier"), ("newton", "splitting"))
+        )
+        attempts = [direct, *attempts, others]
+    except InputError as refusal:
+        reasons.append(f"not by the catalogue: {refusal}")
     for words, attempt in attempts:
         try:
             route = attempt()
@@ -90,18 +96,20 @@ def routes(model: Model, confirm: bool) -> tuple[Route, list[str]]:
     return _conic(model, parameters), reasons
 
 
-def _pair(model: Model, parameters: Parameters, solvers: tuple[str, ...]) -> Route:
+def _matched(model: Model, parameters: Parameters) -> tuple[Match, list[Recovery]]:
+    """φ, g and v, and how the variables are read off z."""
     if model.geometric:
         raise InputError("a geometric program")
     reading = read(model.problem, parameters)
     starts = {v.id: start for start, v in reading.shapes}
     if any(v.id not in starts for v in model.variables):
         raise InputError("dual variables are asked for")
-    solver = PairSolver(reading, solvers)
-    return PairRoute(solver, [Recovery.plain(starts[v.id], v) for v in model.variables])
+    return Match(reading), [Recovery.plain(starts[v.id], v) for v in model.variables]
 
 
 def _quadratic(model: Model, parameters: Parameters) -> Route:
+    if not model.problem.is_qp():  # before cvxpy compiles it
+        raise InputError("its objective or a constraint is not quadratic or piecewise linear")
     cone = Cone(model.problem, parameters, "CLARABEL", quad_form=True)
     return _read_off(Quadratic(cone), model)
 
