@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import cvxpy as cp
+import numpy as np
 import pytest
 import torch
 from cvxpy_problems import CASES
@@ -100,6 +101,18 @@ def test_failed_elements_alone_are_lost() -> None:
     assert layer(low)[0].isnan().any(-1).tolist() == [False, True, False, True]
     with pytest.warns(RuntimeWarning, match="2 of 4 elements"):
         bln.from_cvxpy(*ball_problem(), on_failure="warn")(low)
+
+
+def test_duals_of_equations_that_are_solved_beforehand() -> None:
+    problem, (start,), (x, u) = CASES["lqr"].build()
+    duals = [c.dual_variables[0] for c in problem.constraints]
+    layer = bln.from_cvxpy(problem, [start], [x, u, *duals])
+    assert "solved beforehand" in layer.explain()
+    start.value = np.array([1.0, -2.0])
+    found = layer(torch.from_numpy(start.value))
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    for z, leaf in zip(found, [x, u, *duals], strict=True):
+        torch.testing.assert_close(z, torch.as_tensor(leaf.value), atol=PEER, rtol=PEER)
 
 
 @pytest.mark.parametrize(

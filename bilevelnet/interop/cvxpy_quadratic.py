@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..solution import INVALID
 from ..values import readable
 from .cvxpy_cone import Cone
+from .cvxpy_eliminate import Elimination, Program
 from .cvxpy_values import Values
 from .quadratic import solve_qp
 
@@ -25,7 +26,7 @@ class Quadratic:
             raise InputError("its cone program has other cones than equations and inequalities")
         if cone.n + cone.m > LARGEST:
             raise InputError(f"{cone.n} variables and {cone.m} rows are more than the {LARGEST} that are kept dense")
-        self.cone = cone
+        self.cone, self.elimination = cone, Elimination.of(cone)
 
     def solve(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(x, y, status, residual) of each element of the batch, in float64."""
@@ -42,15 +43,22 @@ class Quadratic:
             return x, y, torch.zeros(values.batch, dtype=torch.int8), y.new_zeros(values.batch)
         if self.cone.P is not None and not self.cone.P.fixed:
             program[0] = _convex(program[0])
-        found = solve_qp(*program, on_failure="ignore")
-        y = torch.cat([found.multipliers[k] for k in ("equality", "inequality")], -1)
-        return found.z, y, torch.where(good, found.status, INVALID), found.residual
+        whole = Program(*program)
+        small, moved = whole, None
+        if self.elimination is not None:
+            small, moved = self.elimination.reduced(whole)
+        found = solve_qp(*small, on_failure="ignore")
+        z, y = found.z, torch.cat([found.multipliers[k] for k in ("equality", "inequality")], -1)
+        if self.elimination is not None and moved is not None:
+            z, y = self.elimination.recovered(whole, moved, z, y)
+        return z, y, torch.where(good, found.status, INVALID), found.residual
 
     def explain(self) -> str:
-        cone = self.cone
+        cone, solved = self.cone, 0 if self.elimination is None else len(self.elimination.rows)
+        beforehand = f" ({solved} of them solved beforehand)" if solved else ""
         return (
-            f"quadratic: cvxpy's program of {cone.n} variables, {cone.dims.zero} equations and {cone.dims.nonneg} "
-            f"inequalities, all elements at once by interop.solve_qp"
+            f"quadratic: cvxpy's program of {cone.n} variables, {cone.dims.zero} equations{beforehand} and "
+            f"{cone.dims.nonneg} inequalities, all elements at once by interop.solve_qp"
         )
 
 

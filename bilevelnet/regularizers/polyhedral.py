@@ -6,6 +6,7 @@ t ≥ y − t_k for each knot t_k at which its slope jumps, an l1 ball and the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -58,6 +59,8 @@ def _ramps(pieces: Pieces, image: Tensor, eye: Tensor) -> Epigraph:
     linear = _vector(next((s for s in slopes if not _infinite(s)), 0.0), image[:, 0])
     bounds, jumps = [], []
     for t, left, right in zip(knots, slopes, slopes[1:], strict=False):
+        if isinstance(t, float) and math.isinf(t):  # an end that is no constraint
+            continue
         if _infinite(left) or _infinite(right):
             sign = -1.0 if _infinite(left) else 1.0
             bounds.append((sign * image, sign * _vector(t, image[:, 0])))
