@@ -74,7 +74,9 @@ CONSTRUCTION = {
         lambda: bln.models.BregmanMLP([3, 3], FERMI, version="plain"),
         "known: bregman, euclidean, standard",
     ),
-    "head is no module": (lambda: bln.models.BilevelNetwork(bln.Chain(layer()), torch.tanh), "two modules"),
+    "head is no module": (lambda: bln.models.BilevelNetwork(bln.Chain(layer()), torch.tanh), "a Chain"),
+    "chain is no Chain": (lambda: bln.models.BilevelNetwork(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), "a Chain"),
+    "widths are a number": (lambda: bln.models.BregmanMLP(4, "tanh"), "at least two, not 4"),
 }
 
 

@@ -49,8 +49,8 @@ class BregmanMLP(Chain):
         init: str = "random",
         on_failure: str = "raise",
     ):
-        if len(widths) < 2:
-            raise InputError(f"widths are d_0, d_1, …: at least two, not {list(widths)}")
+        if not isinstance(widths, Sequence) or len(widths) < 2:
+            raise InputError(f"widths are d_0, d_1, …: at least two, not {widths}")
         if not all(isinstance(d, int) and d >= 1 for d in widths):
             raise InputError(f"widths are whole numbers, at least 1, not {list(widths)}")
         for what, value, known in (("version", version, VERSIONS), ("init", init, INITS)):

@@ -23,8 +23,9 @@ class BilevelNetwork(nn.Module):
 
     def __init__(self, chain: Chain, head: nn.Module, loss: Loss = nn.functional.cross_entropy):
         super().__init__()
-        if not isinstance(chain, nn.Module) or not isinstance(head, nn.Module):
-            raise InputError("BilevelNetwork(chain, head) takes two modules")
+        if not isinstance(chain, Chain) or not isinstance(head, nn.Module):
+            given = f"{type(chain).__name__} and {type(head).__name__}"
+            raise InputError(f"BilevelNetwork(chain, head) takes a Chain, e.g. a BregmanMLP, and a module, not {given}")
         self.chain, self.head, self.loss = chain, head, loss
 
     def forward(self, z0: Tensor) -> Tensor:
