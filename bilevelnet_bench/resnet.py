@@ -21,6 +21,7 @@ OURS = "BregmanResNet20, softplus"
 RELU, SAME = "torch.nn, ReLU after the sum", "torch.nn, softplus after the sum"
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     OURS: lambda: bln.models.BregmanResNet(20, "softplus"),
+    "BregmanResNet20, leaky_relu": lambda: bln.models.BregmanResNet(20, "leaky_relu"),
     "BregmanResNet20, tanh": lambda: bln.models.BregmanResNet(20, "tanh"),
     "BregmanResNet20, version standard": lambda: bln.models.BregmanResNet(20, version="standard"),
     "inverse of ρ, clamped, softplus": inverse_resnet.inverse_resnet20,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..piece import Scalar, Weight
 from .base import Separable
@@ -29,16 +30,18 @@ class LeakyRelu(Separable):
         return z * self.grad(z) / 2
 
     def grad(self, z: Tensor) -> Tensor:
-        return torch.where(z < 0, z / self.slope, z)
+        return torch.where(z > 0, z, z / self.slope)
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
-        return torch.where(u < 0, self.slope * u, u)
+        if isinstance(self.slope, float):  # one pass instead of three
+            return functional.leaky_relu(u, self.slope)
+        return torch.where(u > 0, u, self.slope * u)
 
     def conjugate(self, u: Tensor) -> Tensor:
         return u * self.grad_conjugate(u) / 2
 
     def hessian(self, z: Tensor) -> Tensor:
-        return torch.where(z < 0, 1 / self.slope, torch.ones_like(z))
+        return torch.where(z > 0, torch.ones_like(z), 1 / self.slope)
 
     @property
     def strong_convexity(self) -> Scalar:
