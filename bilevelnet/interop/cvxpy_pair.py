@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,8 +45,12 @@ class PairSolver:
             return v, v.new_zeros(values.batch, dtype=torch.int8), v.new_zeros(values.batch)
         match.pieces.place(values)
         try:
-            z, u, status = self._solved(v)
-            residual = self._residual(z, u, v) if full else None
+            z, status, given = self._solved(v)
+            residual = None
+            if full:
+                with torch.no_grad():
+                    found = given() if given is not None else self.prox.residual(z, match.phi.grad(z), v)
+                    residual = torch.linalg.vector_norm(found, dim=-1)
         finally:
             match.pieces.clear()
         missed = infeasible(match.sets.infeasible, values)
@@ -54,34 +60,33 @@ class PairSolver:
             status = torch.where((weight.at(values) <= 0).any(-1) & (status <= KINK), INVALID, status)
         return z, status, residual
 
-    def _solved(self, v: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        bound = self.map
+    def _solved(self, v: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor] | None]:
+        """(z, status, the residual as far as the solver knows it better)."""
+        bound, given = self.map, None
         if bound.direct:
             if (sound := self._sound(v)) is not None:
-                return *sound, v.new_zeros(v.shape[:-1], dtype=torch.int8)
+                return sound, v.new_zeros(v.shape[:-1], dtype=torch.int8), None
             status = worst(bound.status(v).broadcast_to(v.shape), (-1,))
-            z, u = bound.primal(torch.where(status > KINK, anchor(self.match.phi, v), v)), None
+            z = bound.primal(torch.where(status > KINK, anchor(self.match.phi, v), v))
         else:
             found = bound.solve(v)
             z, u, status = found.z, found.dual, worst(found.status.broadcast_to(v.shape), (-1,))
+            given = found.residual
+            if given is None and u is not None:
+                given = partial(self.prox.residual, z, u, v)
         status = squeeze(status, (-1,))
-        return z, u, torch.where((status <= KINK) & ~z.isfinite().all(-1), INVALID, status)
+        return z, torch.where((status <= KINK) & ~z.isfinite().all(-1), INVALID, status), given
 
-    def _sound(self, v: Tensor) -> tuple[Tensor, Tensor | None] | None:
-        """(z, u) where one look tells that every element is solved: at v, and at z and u where weights may be NaN."""
+    def _sound(self, v: Tensor) -> Tensor | None:
+        """z where one look tells that every element is solved: at v, and at z and u where weights may be NaN."""
         if not (readable(v) and _finite(v)):
             return None
         if self.map.whole:
-            return self.map.primal(v), None
+            return self.map.primal(v)
         if self.onto is None:
             return None
         z, u = self.onto.point(v)
-        return (z, u) if _finite(z, u) else None
-
-    def _residual(self, z: Tensor, u: Tensor | None, v: Tensor) -> Tensor:
-        with torch.no_grad():
-            u = self.prox.phi.grad(z) if u is None else u
-            return torch.linalg.vector_norm(self.prox.residual(z, u, v), dim=-1)
+        return z if _finite(z, u) else None
 
     def explain(self) -> str:
         return f"{self.match.phi.label} + {self.match.g.label}: {self.map.explain()}"
