@@ -44,6 +44,11 @@ def tracked(*tensors: Tensor) -> bool:
     return any((t.requires_grad and torch.is_grad_enabled()) or _functorch.maybe_get_level(t) > 0 for t in tensors)
 
 
+def transformed(*tensors: Tensor) -> bool:
+    """Whether torch.func or forward mode is at work on some of the tensors."""
+    return forward_ad._current_level >= 0 or any(_functorch.maybe_get_level(t) > 0 for t in tensors)
+
+
 def extremes(*tensors: Tensor) -> list[tuple[float, float]]:
     """(min, max) of each tensor, NaN where it holds one, in one read from the device."""
     pairs = [torch.aminmax(t.detach()) for t in tensors]

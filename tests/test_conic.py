@@ -184,3 +184,15 @@ def test_a_flat_function_is_judged_by_a_step_that_ends() -> None:
     assert found.solver == "conic"
     assert found.converged.all()
     assert found.z.abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("transform", [torch.func.vmap, lambda f: torch.func.grad(lambda v: f(v).sum())])
+def test_transforms_are_refused_by_name(transform: Any) -> None:
+    layer = bln.BilevelLayer(
+        bln.couplings.Affine(torch.nn.Identity()),
+        bln.divergences.SquaredEuclidean(),
+        bln.regularizers.L1(0.1) + bln.regularizers.L2Ball(1.0),
+        solver="conic",
+    )
+    with pytest.raises(bln.InputError, match=r"no vmap, jvp or torch\.func"):
+        transform(layer)(torch.ones(2, 3, dtype=torch.float64))

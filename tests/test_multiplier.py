@@ -143,6 +143,19 @@ def test_entmax_15_in_closed_form() -> None:
     assert torch.allclose(compiled(V), bln.bregman_prox(closed, g, V), rtol=1e-15)
 
 
+@pytest.mark.parametrize("ball", [R.L1Ball(1.0), R.L2Ball(1.0)], ids=["l1", "l2"])
+@pytest.mark.parametrize(
+    "phi", [bln.legendre.Energy(), bln.legendre.get("hypentropy", beta=1.0)], ids=["energy", "hyp"]
+)
+def test_a_ball_that_misses_a_box_is_infeasible(phi: Any, ball: Any) -> None:
+    """In three entries: every point of the box has norm 2√3 at least."""
+    for box in (R.Box(2.0, 3.0), R.Box(lo=2.0), R.Box(-3.0, -2.0)):
+        found = bln.solve_prox(phi, ball + box, V, on_failure="nan")
+        assert found.status.tolist() == [int(bln.Status.infeasible)] * len(V)
+    with pytest.raises(bln.InputError, match=r"dom g .* of box does not meet the interior of dom φ"):
+        bln.solve_prox(bln.legendre.Tanh(), ball + R.Box(2.0, 3.0), V)
+
+
 def test_infeasible_is_told_for_its_row() -> None:
     phi, radius = bln.legendre.FermiDirac(), torch.tensor([[1.0], [5.0]], dtype=F64)
     found = bln.solve_prox(phi, R.Simplex(radius), V, on_failure="nan")

@@ -128,15 +128,17 @@ def plan(phi: Legendre, g: Regularizer) -> ClosedFormMap:
 
 
 def check_domains(phi: Legendre, g: Regularizer) -> None:
-    """InputError where constant domains leave no interior point in common."""
-    a, b = phi.domain, g.domain
-    if not (isinstance(a, Interval) and isinstance(b, Interval) and a.constant and b.constant):
-        return
-    if b.lo >= a.hi or b.hi <= a.lo or b.lo > b.hi:
-        raise InputError(
-            f"infeasible: dom g = {b} of {g.label} does not meet the interior of dom φ = {a} of {phi.label}; "
-            f"move the constraint, or take a φ with a wider domain"
-        )
+    """InputError where constant domains leave no interior point in common: dom φ, dom g, and those of its terms."""
+    a = phi.domain
+    for term in (g, *g.terms()):
+        b = term.domain
+        if not (isinstance(a, Interval) and isinstance(b, Interval) and a.constant and b.constant):
+            continue
+        if b.lo >= a.hi or b.hi <= a.lo or b.lo > b.hi:
+            raise InputError(
+                f"infeasible: dom g = {b} of {term.label} does not meet the interior of dom φ = {a} of {phi.label}; "
+                f"move the constraint, or take a φ with a wider domain"
+            )
 
 
 def _entries(inside: Tensor, w: Tensor) -> Tensor:

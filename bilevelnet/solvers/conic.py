@@ -17,6 +17,7 @@ from ..piece import Weight
 from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
 from ..solution import CONVERGED, INFEASIBLE, INVALID, KINK, MAX_ITER, UNBOUNDED
+from ..values import transformed
 from .base import Solver
 
 # One proximal step from the answer moves it by no more than this.
@@ -30,7 +31,8 @@ class Conic(Solver):
     """min φ(z) + g(z) − ⟨z, v⟩ as a cone program by cvxpylayers, with its implicit differentiation.
 
     ``accept`` bounds the move of one proximal step from the answer; beyond it the element has not converged.
-    Solved in float64, returned in v's dtype. One problem is compiled for each event size.
+    Solved in float64, returned in v's dtype. One problem is compiled for each event size. A plain backward works, of
+    first order; torch.func, forward mode and torch.compile do not.
     """
 
     name = "conic"
@@ -120,6 +122,11 @@ class ConicMap(Map):
         return Compiled(layer, problem, [v, *parameters], weights)
 
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
+        if transformed(v, *self.phi.tensors(), *self.g.tensors()):
+            raise InputError(
+                "the conic solver leaves torch: it has a backward of first order, and no vmap, jvp or torch.func; loop "
+                "over the samples, or take another solver (layer.explain() says why not)"
+            )
         if v.numel() == 0:
             return Outcome(v.clone(), v.clone(), torch.zeros(v.shape, dtype=torch.int8, device=v.device), 0, {})
         if not v.ndim:

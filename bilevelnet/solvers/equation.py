@@ -127,19 +127,23 @@ class Equation:
         """Where z is 0 because its norm is below the range of floats; None where that cannot be."""
         return None
 
-    def failure(self, inner: Any, value: Tensor, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        """The status where no s solves the equation, whose residual at the last x then is ``value``.
+    def failure(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """The status where no s solves the equation, x being where the search ended.
 
         Where ∇φ takes every value nothing is unbounded, and what became infinite has overflowed. A set is out of reach
         where every entry came to an end of the domain; else it is v − s a that ran out of floats.
         """
         endless = INVALID if self.phi.explicit and self.phi.dual_domain == Interval() else UNBOUNDED
         if not self.bounded:
-            return torch.full_like(value, endless, dtype=torch.int8)
+            return torch.full_like(x, endless, dtype=torch.int8)
         z = inner.gain(self.shifted(x, v))[0]
         domain = common_domain(self.phi, [*self.separable, *([] if self.piece is None else [self.piece])])
         stuck = (at_end(domain, z) | (self.normal(z, v) == 0) | ~keep).all(self.dim, keepdim=True)
-        return torch.where(value.isfinite() & stuck, INFEASIBLE, endless)
+        return torch.where(z.isfinite().all(self.dim, keepdim=True) & stuck, INFEASIBLE, endless)
+
+    def last(self, x: Tensor) -> Tensor:
+        """An x at which z can be looked at, where the search for one ran away to x."""
+        return x
 
     def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
         """Whether x, where the search saw a jump, is a root: z varies continuously with s, so that a jump is rounding,

@@ -36,6 +36,9 @@ class L1BallEquation(Equation):
     def set(self, x: Tensor) -> None:
         self.piece._buffers["lam_value"] = x.exp()
 
+    def last(self, x: Tensor) -> Tensor:
+        return x.clamp(max=math.log(_largest(x)) / 2)  # beyond it s z may overflow
+
     def target(self, v: Tensor) -> Tensor:
         return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
 
