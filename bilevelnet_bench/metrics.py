@@ -143,6 +143,22 @@ def record(path: Path, **fields: Any) -> None:
         file.write(json.dumps(_plain({**environment(), **fields}), ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def records(path: Path) -> list[dict[str, Any]]:
+    """What ``record`` wrote to ``path``, in order. InputError for a line that is none of it, as one cut short."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            one = json.loads(line)
+        except json.JSONDecodeError:
+            one = None
+        if not isinstance(one, dict) or "what" not in one:
+            raise bln.InputError(
+                f"{path}, line {number}, is no record of this bench: delete it, or move the file"
+            )
+        found.append(one)
+    return found
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         value = value._asdict()

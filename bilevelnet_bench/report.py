@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ caption { text-align: left; font-weight: 600; padding: .3em 0; }
 th, td { padding: .2em .7em; text-align: right; border-top: 1px solid #8884; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } pre { white-space: pre-wrap; }"""
+WIDE = 8  # columns of a table that is turned where it has fewer rows than columns
 LISTED = 4  # numbers of a list that are shown one by one
 
 
@@ -32,7 +32,7 @@ def run(out: Path, console: Console) -> None:
     logs, pictures = sorted(out.glob("*.jsonl")), sorted(out.glob("*.png"))
     if not logs:
         raise InputError(f"no records (*.jsonl) in {out}: run an experiment first, or name its folder by --out")
-    records = {log.stem: read(log) for log in logs}
+    records = {log.stem: metrics.records(log) for log in logs}
     chapters = {log.stem: chapter(log, records[log.stem]) for log in logs}
     everything = [r for found in records.values() for r in found]
     preface = [devices(everything), *machines(everything)]
@@ -43,11 +43,6 @@ def run(out: Path, console: Console) -> None:
     for path, text in written:
         path.write_text(text, encoding="utf-8")
         console.print(f"wrote {path}", soft_wrap=True)
-
-
-def read(log: Path) -> list[dict[str, Any]]:
-    """The records of a file, in order."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def chapter(log: Path, records: Sequence[dict[str, Any]]) -> list[Sheet]:
@@ -69,7 +64,8 @@ def plain(what: str, records: Iterable[dict[str, Any]]) -> Sheet:
     columns = runs.unique(name for row in last.values() for name in row)
     words = [c for c in columns if any(not _is_figure(row.get(c, "")) for row in last.values())]
     columns = [*words, *(c for c in columns if c not in words)]
-    return Sheet(what, columns, [[row.get(c, "") for c in columns] for row in last.values()])
+    sheet = Sheet(what, columns, [[row.get(c, "") for c in columns] for row in last.values()])
+    return sheet.turned() if len(sheet.rows) < len(columns) > WIDE else sheet
 
 
 def devices(records: Iterable[dict[str, Any]]) -> str:

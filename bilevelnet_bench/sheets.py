@@ -16,6 +16,11 @@ class Sheet(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    def turned(self) -> Sheet:
+        """A row a column."""
+        names = ("", *(f"record {k + 1}" for k in range(len(self.rows))))
+        return Sheet(self.title, names, list(zip(self.columns, *self.rows, strict=True)))
+
     def rich(self) -> Table:
         table = Table(title=self.title, title_justify="left")
         for k, column in enumerate(self.columns):

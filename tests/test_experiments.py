@@ -236,6 +236,23 @@ def test_a_plain_table_keeps_the_last_of_what_has_the_same_words() -> None:
     assert report.plain("t", records) == Sheet("t", ["case", "x"], [["a", "2"]])
 
 
+def test_a_table_of_few_records_with_many_figures_is_turned() -> None:
+    figures = {f"x{k}": float(k) for k in range(9)}
+    sheet = report.plain("t", [{"what": "t", **figures}])
+    assert sheet.columns == ("", "record 1")
+    assert sheet.rows[2] == ("x2", "2")
+
+
+@pytest.mark.parametrize("line", ['{"what": "run", "ver', "", '{"a": 1}', "[1]"])
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
+    log = tmp_path / "train.jsonl"
+    metrics.record(log, what="training", x=1.0)
+    log.write_text(log.read_text() + line + "\n")
+    done = CliRunner().invoke(app, ["report", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "train.jsonl, line 2, is no record" in done.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+from .. import metrics
 
 T = TypeVar("T", bound=Hashable)
 
@@ -52,9 +53,8 @@ NAMES = tuple(f.name for f in fields(Run))
 def read(path: Path) -> list[Run]:
     """The last run of every key in a record, in the order in which the keys first came."""
     found: dict[tuple[Any, ...], Run] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record.get("what") == "run":
+    for record in metrics.records(path):
+        if record["what"] == "run":
             run = Run(**{name: _numbers(record[name]) for name in NAMES})
             found[run.key] = run
     return list(found.values())
