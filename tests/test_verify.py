@@ -105,6 +105,34 @@ def test_a_pair_with_its_activation() -> None:
     assert not bln.verify(pair, nn.Softshrink(0.4), SAMPLES).passed
 
 
+class Coupled(bln.legendre.Legendre):
+    """φ(z) = Σ cosh z_i + ½ (Σ z_i)², of one's own; ``scale`` is 1 where ∇φ is right."""
+
+    event_ndim = 1
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = scale
+
+    def value(self, z: Tensor) -> Tensor:
+        return z.cosh().sum(-1) + z.sum(-1).square() / 2
+
+    def grad(self, z: Tensor) -> Tensor:
+        return self.scale * z.sinh() + z.sum(-1, keepdim=True)
+
+
+def test_pieces_that_couple_the_entries() -> None:
+    torch.manual_seed(0)
+    network = bln.regularizers.InputConvexVector(3, (3,))
+    assert bln.verify((bln.legendre.FermiDirac(), network), samples=SAMPLES).passed
+    layer = bln.BilevelLayer(bln.couplings.Bilinear(3, 3), bln.divergences.Bregman(Coupled()), network)
+    assert bln.verify(layer, samples=SAMPLES).passed
+    assert not bln.verify((Coupled(1.00001), bln.regularizers.Zero()), samples=SAMPLES).passed
+    other = bln.regularizers.InputConvexVector(3, (3,))
+    claimed = lambda v: bln.bregman_prox(bln.legendre.Energy(), other, v)  # noqa: E731
+    assert not bln.verify((bln.legendre.Energy(), network), claimed, SAMPLES).passed
+
+
 def test_no_minimiser_anywhere_is_said() -> None:
     layer = bilinear(bln.legendre.Burg())
     with torch.no_grad():
@@ -120,7 +148,7 @@ def test_no_minimiser_anywhere_is_said() -> None:
         ("layer", {}, "a pair"),
         ((bln.legendre.Tanh(),), {}, "a pair is"),
         (bln.legendre.Tanh(), {}, "alone is no map"),
-        ((bln.legendre.Energy(), bln.regularizers.InputConvexVector(3, (2,))), {}, "nothing independent"),
+        ((bln.legendre.BallHellinger(), bln.regularizers.InputConvexVector(3, (2,))), {}, "nothing independent"),
         (bilinear(bln.legendre.Tanh()), {"samples": 1}, "at least 2"),
         (bilinear(bln.legendre.Tanh()), {"samples": torch.zeros(0, 3)}, "batch"),
         (bilinear(bln.legendre.Tanh()), {"neural": 3}, "neural"),

@@ -11,7 +11,7 @@ from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer
-from . import coupled, vector
+from . import coupled, smooth, vector
 from .entrywise import Entrywise
 
 Solve = Callable[[Tensor], Tensor]
@@ -23,7 +23,8 @@ class Inclusion:
     φ' and g' are derivatives of ``phi.value`` and ``g.value`` by automatic differentiation, domains those that φ and
     g state. A separable pair is a bracketing search an entry, in a chart of the domain; one constraint or norm around
     a separable pair a search for its multiplier around that; a radial φ a search for the norm; a function of
-    eigenvalues a search for each. ``how`` says which. Raises InputError where the pair is none of these.
+    eigenvalues a search for each; what is smooth and couples entries Newton steps. ``how`` says which. Raises
+    InputError where the pair is none of these.
     """
 
     def __init__(self, phi: Legendre, g: Regularizer):
@@ -39,7 +40,7 @@ class Inclusion:
 def _choose(phi: Legendre, g: Regularizer) -> tuple[str, Solve]:
     if phi.event_ndim == 0 and g.event_ndim == 0 and isinstance(phi.domain, Interval):
         return "a bracketing search an entry", Entrywise([phi, g]).solve
-    for rule in (coupled.choose, vector.choose):
+    for rule in (coupled.choose, vector.choose, smooth.choose):
         found = rule(phi, g)
         if found is not None:
             return found

@@ -11,6 +11,7 @@ from ..comparison import Row
 from ..legendre import Legendre
 from ..problem import Prox
 from ..regularizers import Regularizer
+from ..solvers.newton import rough
 from .compare import EPS, SHIFT
 from .entrywise import Entrywise
 from .roots import slope
@@ -56,6 +57,8 @@ def _residual(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Row:
     if g.event_ndim == 0:
         step = NEAR * (1 + z.abs().flatten(1).amax(1).reshape(-1, *[1] * (z.ndim - 1))).expand_as(z)
         residual = _flat(Entrywise([g]).residual(z, v - u, step))
+    elif not any(rough(t) for t in g.terms()):
+        residual = _flat(v - u - slope(g.value, z))
     else:
         residual = prox.residual(z, u, v).flatten(1).sum(1)
     tolerance = 1e-9 * (1 + _flat(v) + _flat(z)) + _flat(bent)

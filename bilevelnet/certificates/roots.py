@@ -83,6 +83,15 @@ def chart(s: Tensor, lo: Any, hi: Any) -> Tensor:
     return torch.minimum(torch.maximum(z, after(lo, math.inf)), after(hi, -math.inf))
 
 
+def rate(s: Tensor, lo: Any, hi: Any) -> Tensor:
+    """The derivative of ``chart`` in s."""
+    lo, hi = (torch.as_tensor(end, dtype=torch.float64) for end in (lo, hi))
+    below, above = torch.isinf(lo), torch.isinf(hi)
+    inside = (hi - lo) * torch.sigmoid(s) * torch.sigmoid(-s)
+    half = torch.where(above, s, -s).exp()
+    return torch.where(below & above, s.cosh(), torch.where(below | above, half, inside))
+
+
 def after(x: Tensor, towards: float) -> Tensor:
     """The next number of x in a direction; an infinite x stays."""
     return torch.where(x.isinf(), x, torch.nextafter(x, torch.full_like(x, towards)))

@@ -37,8 +37,6 @@ def choose(phi: Legendre, g: Regularizer) -> tuple[str, Solve] | None:
     subspace = len(terms) == 1 and isinstance(terms[0], AffineSet) and terms[0].homogeneous
     if phi.radial and subspace:
         return "a search for the norm, in the subspace", Radial(phi, lambda v, c: _project(terms[0], v) / c)
-    if not terms and phi.domain == Interval():
-        return "the linear equations of the Hessian", lambda v: _linear(phi, v)
     return None
 
 
@@ -96,14 +94,6 @@ def _radius(phi: Legendre) -> float:
     if isinstance(phi, Transformed):
         return phi.scale * _radius(phi.phi)  # type: ignore[operator]
     return getattr(phi.domain, "radius", math.inf)
-
-
-def _linear(phi: Legendre, v: Tensor) -> Tensor:
-    """∇φ(z) = v for a quadratic φ, whose Hessian is that of its value anywhere."""
-    n = v.shape[-1]
-    with torch.enable_grad():
-        hessian = torch.autograd.functional.hessian(lambda z: phi.value(z).sum(), torch.zeros(n, dtype=torch.float64))
-    return torch.linalg.solve(hessian, v.unsqueeze(-1)).squeeze(-1)
 
 
 def _spectral(phi: Legendre, g: Regularizer, v: Tensor) -> Tensor:
