@@ -125,6 +125,16 @@ def test_weights_of_one_element_each() -> None:
     assert torch.allclose(z, torch.stack(rows), atol=1e-13)
 
 
+def test_bounds_at_infinity() -> None:
+    """Of numbers, of some entries, and of some elements."""
+    some = torch.tensor([0.2, torch.inf, 0.2, torch.inf, torch.inf, 0.2], dtype=F64)
+    batched = torch.where(torch.arange(len(V)).unsqueeze(-1) == 1, torch.inf, torch.full((len(V), 1), 0.2, dtype=F64))
+    for hi in (torch.tensor(torch.inf, dtype=F64), some, batched):
+        z = bln.bregman_prox(metric(), R.Box(-torch.inf, hi).translate(0.1), V)
+        far = R.Box(-1e4, hi.clamp(max=1e4)).translate(0.1)
+        assert torch.allclose(z, bln.bregman_prox(metric(), far, V), atol=1e-11)  # eps of 1e4
+
+
 def test_modules_in_float32() -> None:
     g = R.L1(0.3).precompose(Rows())
     found = layer(metric(), g)

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..numerics.kkt import times
 from ..piece import Scalar
+from ..values import readable
 from .affine_set import AffineSet
 from .balls import L1Ball
 from .calculus import Scaled
@@ -25,7 +27,7 @@ from .tv1d import TV1d
 
 
 class Epigraph(NamedTuple):
-    """For y of k entries: linear (…, k), cost (…, l), E (p, k + l), e (…, p), R (m, k + l), r (…, m)."""
+    """For y of k entries: linear (…, k), cost (…, l), E (p, k + l), e (…, p), R (…, m, k + l), r (…, m)."""
 
     linear: Tensor
     cost: Tensor
@@ -43,7 +45,7 @@ def epigraph(g: Any, k: int, like: Tensor) -> Epigraph | None:
         return inner._replace(linear=c * inner.linear, cost=c * inner.cost)
     if isinstance(g, Translated) and (inner := epigraph(g.body, k, like)) is not None:
         s = _vector(g.offset.s, eye)
-        moved = (inner.level + s @ inner.equations[:, :k].mT, inner.bound + s @ inner.rows[:, :k].mT)
+        moved = (inner.level + s @ inner.equations[:, :k].mT, inner.bound + times(inner.rows[..., :k], s))
         return inner._replace(level=moved[0], bound=moved[1])
     pieces = None if g.event_ndim else g.pieces()
     if pieces is not None:
@@ -62,18 +64,27 @@ def _ramps(pieces: Pieces, image: Tensor, eye: Tensor) -> Epigraph:
         if isinstance(t, float) and math.isinf(t):  # an end that is no constraint
             continue
         if _infinite(left) or _infinite(right):
-            sign = -1.0 if _infinite(left) else 1.0
-            bounds.append((sign * image, sign * _vector(t, image[:, 0])))
+            if isinstance(t, Tensor) or abs(t) < math.inf:
+                sign = -1.0 if _infinite(left) else 1.0
+                bounds.append(_row(sign * image, sign * _vector(t, image[:, 0])))
         elif isinstance(left, Tensor) or isinstance(right, Tensor) or left != right:
             jumps.append((_vector(t, image[:, 0]), _vector(right - left, image[:, 0])))
     (m, k), extra = image.shape, len(jumps) * len(image)
     slack = torch.eye(extra, dtype=eye.dtype, device=eye.device)
-    rows = [torch.cat([a, a.new_zeros(m, extra)], 1) for a, _ in bounds]
+    rows = [torch.cat([a, a.new_zeros(*a.shape[:-1], extra)], -1) for a, _ in bounds]
     rows += [torch.cat([image, -part], 1) for part in slack.split(m)] if jumps else []
     rows += [torch.cat([slack.new_zeros(extra, k), -slack], 1)]
     bound = joined([*(b for _, b in bounds), *(t for t, _ in jumps), slack.new_zeros(extra)])
     cost = joined([eye[0, :0], *(j for _, j in jumps)])
-    return Epigraph(linear @ image, cost, eye.new_zeros(0, k + extra), eye[0, :0], torch.cat(rows), bound)
+    return Epigraph(linear @ image, cost, eye.new_zeros(0, k + extra), eye[0, :0], stacked(rows), bound)
+
+
+def _row(row: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows, 0 ≤ 1 where there is no bound: with a batch where that differs from element to element."""
+    void = bound.detach() == math.inf
+    if readable(void) and not bool(void.any()):
+        return row, bound
+    return torch.where(void.unsqueeze(-1), 0.0, row), torch.where(void, 1.0, bound)
 
 
 def _simplex(g: Any, eye: Tensor) -> Epigraph:
@@ -121,6 +132,12 @@ def _vector(x: Scalar, like: Tensor) -> Tensor:
     """The weight as (…, k), k the length of ``like``."""
     x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
     return x.expand(*x.shape[:-1], len(like)) if x.ndim else x.expand(len(like))
+
+
+def stacked(matrices: list[Tensor]) -> Tensor:
+    """Rows one below the other, with the batch of any."""
+    batch = torch.broadcast_shapes(*(m.shape[:-2] for m in matrices))
+    return torch.cat([m.expand(*batch, *m.shape[-2:]) for m in matrices], -2)
 
 
 def joined(parts: list[Tensor], batch: tuple[int, ...] = ()) -> Tensor:

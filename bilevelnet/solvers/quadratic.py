@@ -11,9 +11,10 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..legendre.mahalanobis import is_quadratic, matrix
 from ..maps import Map, Near, Outcome
+from ..numerics.kkt import times
 from ..regularizers import Regularizer
 from ..regularizers.lens import Lens, labels
-from ..regularizers.polyhedral import Epigraph, epigraph, joined
+from ..regularizers.polyhedral import Epigraph, epigraph, joined, stacked
 from ..values import readable
 from .base import Iterative
 from .program import Program, spread
@@ -71,7 +72,7 @@ class QuadraticMap(Map):
         parts = self._parts(torch.zeros((), dtype=torch.float64, device=tensors[0].device if tensors else None))
         faces = [p.faces for p in parts if p.faces is not None]
         self.variables = width + sum(f.cost.shape[-1] for f in faces)
-        self.rows = sum(len(f.equations) + len(f.rows) for f in faces)
+        self.rows = sum(len(f.equations) + f.rows.shape[-2] for f in faces)
         if not self.rows:
             raise InputError("nothing in it has a kink or an end")
         if self.variables > solver.largest:
@@ -142,13 +143,13 @@ class QuadraticMap(Map):
             for (part, faces), place in zip(faced, places, strict=True):
                 own, level = (faces.equations, faces.level) if kind == "equations" else (faces.rows, faces.bound)
                 k = part.rows.shape[0]
-                whole = own.new_zeros(len(own), q.shape[-1]).index_copy(1, place, own[:, k:])
-                rows.append(torch.cat([own[:, :k] @ part.rows, whole[:, n:]], 1))
-                right.append(level - part.shift @ own[:, :k].mT)
+                whole = own.new_zeros(*own.shape[:-1], q.shape[-1]).index_copy(-1, place, own[..., k:])
+                rows.append(torch.cat([own[..., :k] @ part.rows, whole[..., n:]], -1))
+                right.append(level - times(own[..., :k], part.shift))
         p = sum(len(faces.equations) for _, faces in faced)
         extra = q.shape[-1] - n
         square = torch.nn.functional.pad(square, (0, extra, 0, extra))
-        return Program(spread(square, batch), q, torch.cat(rows), joined(right, batch), p, good)
+        return Program(spread(square, batch), q, spread(stacked(rows), batch), joined(right, batch), p, good)
 
     def explain(self) -> str:
         return (
@@ -172,8 +173,9 @@ def _multipliers(parts: list[Part], w: Tensor, p: int) -> list[Tensor]:
         if part.faces is not None:
             k, y = len(part.rows), part.faces.linear
             for which, own in enumerate((part.faces.equations, part.faces.rows)):
-                y = y + w[..., at[which] : at[which] + len(own)] @ own[:, :k]
-                at[which] += len(own)
+                m = own.shape[-2]
+                y = y + times(own[..., :k].mT, w[..., at[which] : at[which] + m])
+                at[which] += m
         found.append(y)
     return found
 
