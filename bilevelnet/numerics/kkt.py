@@ -78,12 +78,12 @@ class Factor:
         it began.
         """
         keep = self.d > 0
-        w = torch.where(keep, w, 0.0)
+        w, c = torch.where(keep, w, 0.0), torch.where(keep, c, 0.0)
         best: tuple[Tensor, ...] = z, w, a, c
         least = torch.full_like(z[:, 0], torch.inf)
         eps = torch.finfo(z.dtype).eps
         rest, change = torch.full_like(torch.cat([a, c], -1), torch.inf), least
-        for _ in range(REFINEMENTS):
+        for iteration in range(REFINEMENTS):
             qz, ctw, cz = times(self.system.q, z), times(self.system.c.mT, w), times(self.system.c, z)
             ra, rc = a - qz - ctw, torch.where(keep, c - cz, 0.0)
             force = torch.maximum(largest(a), torch.maximum(largest(qz), largest(w)))
@@ -95,10 +95,11 @@ class Factor:
             better = norm < least
             best = tuple(torch.where(better[:, None], x, y) for x, y in zip((z, w, ra, rc), best, strict=True))
             least = torch.minimum(norm, least)
-            # What no (z, w) reaches stays: the rest is watched for its change.
+            # What no (z, w) reaches stays: the rest is watched for its change, once it has gone from a over to c.
             moved = torch.cat([ra / force[:, None], rc / room[:, None]], -1)
             before, rest, change = change, moved, largest(moved - rest)
-            if bool(((norm <= 16 * eps) | ((change >= 0.5 * before) & before.isfinite())).all()):
+            stalled = (change >= 0.5 * before) & (iteration > 3)
+            if bool(((norm <= 16 * eps) | stalled).all()):
                 break
             dz, dw = self.solve(ra, rc)
             z, w = z + dz, w + dw

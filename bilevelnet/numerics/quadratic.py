@@ -21,7 +21,8 @@ from .kkt_scaling import Scaled, scaled
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
 ROUNDS = 10  # changes of the set of active rows before the interior point goes on
 PATIENCE = 30  # interior steps for one gap, before an element is asked whether it has a solution at all
-INFEASIBLE, UNBOUNDED, NOT_CONVEX, NOT_FINITE = 10, 11, 12, 13  # codes beside those of bracket.py
+NONZERO = 1e-9  # of a projection of a vector of size 1: what a proof may be short of the rounding of its 1e-13 or so
+INFEASIBLE, UNBOUNDED, NOT_CONVEX = 10, 11, 12  # codes beside those of bracket.py
 
 
 class Optimum(NamedTuple):
@@ -188,13 +189,17 @@ def prove(program: Program, out: Optimum) -> Tensor:
 
 
 def _projected(point: Tensor, rows: Tensor, equations: int) -> tuple[Tensor, Tensor]:
-    """The projection on {x: rows x = 0 in the first, ≤ 0 in the others}, and whether it is more than rounding."""
+    """The projection on {x: rows x = 0 in the first, ≤ 0 in the others}, a cone, so that the point may have size 1;
+    and whether it is more than rounding.
+    """
+    size = largest(point).unsqueeze(-1)
     if not point.shape[-1]:
         return point, point.new_zeros(len(point), dtype=torch.bool)
+    unit = point / torch.where(size > 0, size, 1.0)
     eye = torch.eye(point.shape[-1], dtype=point.dtype, device=point.device)
     right, index = point.new_zeros(len(point), rows.shape[-2]), torch.arange(len(point), device=point.device)
-    found = _search(Program(System(eye, rows), -point, right, equations, index), None, 3 * PATIENCE, None)
-    return found.z, (found.code == FOUND) & (largest(found.z) > 1e-9 * largest(point))
+    found = _search(Program(System(eye, rows), -unit, right, equations, index), None, 3 * PATIENCE, None)
+    return found.z, (found.code == FOUND) & (largest(found.z) > NONZERO)
 
 
 def _stacked(upper: Tensor, lower: Tensor) -> Tensor:
