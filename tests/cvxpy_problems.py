@@ -205,10 +205,24 @@ def geometric_programme():
     return cp.Problem(cp.Minimize(1 / (x * y * z)), constraints), [a, b, c], [x, y, z]
 
 
-@case("conic")
+@case("newton")
 def logistic_regression():
+    x, b, a, lam = cp.Variable(2), cp.Variable(), cp.Parameter((5, 2)), cp.Parameter(nonneg=True)
+    likelihood = np.array([1, 0, 1, 1, 0]) @ (a @ x + b) - cp.sum(cp.logistic(a @ x + b))
+    return cp.Problem(cp.Maximize(likelihood - lam * cp.sum_squares(x) - cp.square(b) / 9)), [a, lam], [x, b]
+
+
+@case("splitting")
+def sparse_logistic_regression():
     x, a, lam = cp.Variable(2), cp.Parameter((5, 2)), cp.Parameter(nonneg=True)
-    return cp.Problem(cp.Minimize(cp.sum(cp.logistic(a @ x)) + lam * cp.sum_squares(x - 1))), [a, lam], [x]
+    objective = cp.sum(cp.logistic(a @ x)) + cp.sum_squares(x - 1) + lam * cp.norm1(x)
+    return cp.Problem(cp.Minimize(objective)), [a, lam], [x]
+
+
+@case("conic")
+def norm_of_data():
+    x, a, b = cp.Variable(2), cp.Parameter((5, 2)), cp.Parameter(5)
+    return cp.Problem(cp.Minimize(cp.norm(a @ x - b) + cp.sum_squares(x))), [a, b], [x]
 
 
 @case("conic", positive=True)

@@ -13,13 +13,14 @@ from .. import legendre, regularizers
 from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer, Zero
+from ..solvers.newton import rough
 from .cvxpy_atoms import add
 from .cvxpy_join import apart, joined
 from .cvxpy_parts import Composed, Group, Parts
 from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Reading
 from .cvxpy_sets import Sets
-from .cvxpy_smooth import Exponential, Logistic, LogSumExp
+from .cvxpy_smooth import Exponential, Image, Logistic, LogSumExp
 from .cvxpy_values import Values
 
 COMPOSED = {
@@ -75,9 +76,15 @@ class Pieces:
         return self.make(legendre.Transformed, {"phi": phi}, weight=weight)  # type: ignore[no-any-return]
 
     def composed(self, g: Regularizer, matrix: Any) -> Regularizer:
-        """g(M z)."""
+        """g(M z); M is a constant, sparse or None for 1, or a Quantity (…, m, n)."""
         if matrix is None:
             return g
+        if isinstance(matrix, Quantity):
+            if rough(g):
+                raise InputError(f"{g.label} of a variable that is multiplied by a parameter")
+            image = Image()
+            self.slots.append((image, "matrix", matrix, image.matrix))
+            return g.precompose(image)
         dense = torch.from_numpy(matrix.toarray())
         found = g.precompose(dense)
         self.slots.append((found.linear, "matrix", Quantity(dense), dense))
@@ -173,7 +180,7 @@ class Match:
     def _composed(self, c: Composed) -> Regularizer:
         weights = {"lam": c.weight} if c.more is None else {"lam": c.weight, "delta": c.more}
         body = self.pieces.make(COMPOSED[c.kind], None, **weights)
-        return self.pieces.composed(self.pieces.shifted(body, -c.rows.offset), c.rows.matrix)
+        return self.pieces.composed(self.pieces.shifted(body, -c.rows.offset), c.rows.moving or c.rows.matrix)
 
     def _constraints(self) -> None:
         make, sets = self.pieces.make, self.sets

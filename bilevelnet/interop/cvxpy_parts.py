@@ -114,6 +114,9 @@ class Parts:
         if (e := single(rows)) is not None:
             self.squares.append(Spot(e.index, weight * Quantity(2 * e.scale**2), e.shift))
             return
+        if rows.moving is not None:
+            self.composed.append(Composed("square", rows, weight * Quantity(2.0)))
+            return
         gram = (rows.matrix.T @ rows.matrix).toarray()
         own = np.diag(gram)
         if weight.number is None or np.abs(gram - np.diag(own)).max() > 1e-13 * own.max():  # rounding of the products
@@ -126,6 +129,8 @@ class Parts:
 
 def single(rows: Rows) -> Entries | None:
     """The rows as Entries, or None where a row has no entry, or several, or shares it with another."""
+    if rows.moving is not None:
+        return None
     matrix = rows.matrix.tocoo()
     order = np.argsort(matrix.row, kind="stable")
     row, index, scale = matrix.row[order], matrix.col[order], matrix.data[order]

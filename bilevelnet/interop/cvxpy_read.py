@@ -16,11 +16,18 @@ from .cvxpy_quantity import Quantity, affine
 from .cvxpy_values import Affine, Parameters
 
 
-class Rows(NamedTuple):
-    """M x + o: a constant sparse matrix (rows, n) and an offset."""
+class Rows:
+    """M x + o: a constant sparse matrix (rows, n) and an offset; or M of parameters, ``moving`` (…, rows, n)."""
 
-    matrix: Any
-    offset: Quantity
+    def __init__(self, constant: Any, offset: Quantity, moving: Quantity | None = None, words: str = ""):
+        self.constant, self.offset, self.moving, self.words = constant, offset, moving, words
+
+    @property
+    def matrix(self) -> Any:
+        """The constant M; InputError where there is none."""
+        if self.moving is not None:
+            raise InputError(self.words)
+        return self.constant
 
 
 def tall(rows: Rows, size: int) -> Rows:
@@ -198,16 +205,17 @@ class Table:
 
         size = self.expressions[k].size
         row, column, parameter, data = self._entries(k, 0, self.n)
-        if (parameter != self.parameters.total).any():
-            if size == 1 and k == 0:  # the objective's own linear part
-                return Rows(None, self._affine(column, parameter, data, self.n))
-            raise InputError(f"{self.expressions[k]} multiplies the variable by a parameter")
-        if k == 0:
+        if k == 0:  # the objective's own linear part
             return Rows(None, self._affine(column, parameter, data, self.n))
         constant = self._entries(k, self.end, self.end + 1)
+        offset = self._affine(constant[0], constant[2], constant[3], size)
+        if (parameter != self.parameters.total).any():
+            flat = self._affine(row * self.n + column, parameter, data, size * self.n)
+            moving = flat.map(lambda t: t.unflatten(-1, (size, self.n)))
+            return Rows(None, offset, moving, f"{self.expressions[k]} multiplies the variable by a parameter")
         matrix = sp.csr_array(sp.coo_array((data, (row, column)), shape=(size, self.n)))
         matrix.eliminate_zeros()
-        return Rows(matrix, self._affine(constant[0], constant[2], constant[3], size))
+        return Rows(matrix, offset)
 
     def _weight(self, rows: np.ndarray, parameter: np.ndarray, data: np.ndarray, size: int) -> Quantity:
         """One number where all rows say the same."""

@@ -1,12 +1,25 @@
-"""Smooth convex functions that cvxpy has as atoms and the catalogue does not."""
+"""Smooth convex functions that cvxpy has as atoms and the catalogue does not, and K z with one K an element."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..piece import Scalar, Weight
 from ..regularizers.base import Regularizer, Smooth
+
+
+class Image(nn.Module):
+    """z ↦ K z, K (…, m, n) with the batch dimensions of z."""
+
+    matrix: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.zeros(1, 1, dtype=torch.float64))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (self.matrix.to(z.dtype) @ z.unsqueeze(-1)).squeeze(-1)
 
 
 class Logistic(Smooth):
