@@ -152,9 +152,7 @@ def records(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             one = None
         if not isinstance(one, dict) or "what" not in one:
-            raise bln.InputError(
-                f"{path}, line {number}, is no record of this bench: delete it, or move the file"
-            )
+            raise bln.InputError(f"{path}, line {number}, is no record of this bench: delete it, or move the file")
         found.append(one)
     return found
 
