@@ -277,6 +277,8 @@ def test_a_bad_image_does_not_spoil_the_batch() -> None:
         (lambda: network(BASIC)(torch.zeros(1, 3, 8, 8)), "convert"),
         (lambda: network(BASIC)(torch.zeros(1, 3, 8, 8, dtype=torch.int64)), "floating"),
         (lambda: Architecture((1,), shortcut="none"), "projection"),
+        (lambda: Architecture((1,), width=0), "counts, at least 1"),
+        (lambda: Architecture((1,), width=8, bottleneck=True, groups=32, base_width=4), "0.5 channels a group"),
     ],
 )
 def test_misuse_is_named(call, words: str) -> None:

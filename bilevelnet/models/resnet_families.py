@@ -33,6 +33,10 @@ class Architecture:
             raise InputError(f'unknown shortcut {self.shortcut!r}; known: "pad", "projection"')
         if not self.depths or min(self.depths) < 1:
             raise InputError(f"depths are the blocks of each stage, at least 1, not {self.depths}")
+        if min(self.width, self.groups, self.base_width, self.classes) < 1:
+            raise InputError(f"width, groups, base_width and classes are counts, at least 1: {self}")
+        if self.bottleneck and self.width * self.base_width < 64:
+            raise InputError(f"width · base_width/64 = {self.width * self.base_width / 64:g} channels a group: at least 1")
 
 
 def _cifar(depth: int) -> Architecture:
