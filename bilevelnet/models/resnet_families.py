@@ -36,7 +36,8 @@ class Architecture:
         if min(self.width, self.groups, self.base_width, self.classes) < 1:
             raise InputError(f"width, groups, base_width and classes are counts, at least 1: {self}")
         if self.bottleneck and self.width * self.base_width < 64:
-            raise InputError(f"width · base_width/64 = {self.width * self.base_width / 64:g} channels a group: at least 1")
+            each = self.width * self.base_width / 64
+            raise InputError(f"width · base_width/64 = {each:g} channels a group: at least 1")
 
 
 def _cifar(depth: int) -> Architecture:
