@@ -16,6 +16,7 @@ from .bracket import FOUND, LIMIT, NONE, Found
 STALLED, INDEFINITE = 4, 5  # codes beside those of a bracketed root: no descent left; E is not convex at x
 ARMIJO, SHRINK, GROW = 1e-4, 0.1, 4.0  # of a step: the fall asked of E, the least and the largest change of t
 REUSE = 0.1  # a Hessian serves again as long as it brought the gradient down by this factor
+FALLS = 0.9  # of |∇E|, where E itself no longer tells: more than rounding changes
 
 
 class Probe(NamedTuple):
@@ -77,10 +78,10 @@ def minimise(
         new = probe(trial)
         new_size, near = _norm(new.force), decrease <= 8 * eps * at.value_size
         falls = (new.value <= at.value - ARMIJO * t * decrease) & ~new.force.isnan().any(-1, keepdim=True)
-        good = active & torch.where(near, new_size < 0.9 * size, falls)
+        good = active & torch.where(near, new_size < FALLS * size, falls)
         resting = t * _norm(step) <= eps * (_norm(x) + _norm(step))
         ended = active & ~good & (near | resting) if fresh else torch.zeros_like(active)
-        # Where even Newton's step leaves a large gradient, E has a kink.
+        # Where even Newton's step leaves a gradient of more than half of the digits, E has a kink.
         lost = torch.where(at.value < -endless, NONE, STALLED)
         code = torch.where(ended, torch.where(size <= eps**0.5 * largest, FOUND, lost).to(torch.int8), code)
         rejected = active & ~good & ~ended

@@ -16,10 +16,15 @@ from torch import Tensor
 
 from .bracket import FOUND, LIMIT, NONE
 
-# A step is short enough where h lies below its quadratic bound of curvature KAPPA/γ.
+# A step is short enough where h lies below its quadratic bound of curvature KAPPA/γ: below 1, so that the envelope
+# falls.
 KAPPA = 0.95
 STEPS = (1.0, 0.25, 0.0625, 0.0)  # along the Newton step, the rest of the way by the forward-backward step
 STALLED = 3  # iterations that did not halve the residual
+HALVINGS = 60  # of a step, past the digits of a float
+LOOK = 20  # iterations between two looks at what is hopeless, which cost as much as one
+# Of the Levenberg-Marquardt shift beside ‖r‖/size: where it starts, and the ends of a range in which it moves tenfold.
+DAMPING, LEAST, MOST = 0.1, 1e-3, 1e4
 
 
 class Composite(Protocol):
@@ -95,10 +100,10 @@ def minimise(
     more are won.
     """
     eps = torch.finfo(y.dtype).eps
-    loose, tight = max(tol, eps**0.7), max(tol, 4 * eps)
+    loose, tight = max(tol, eps**0.7), max(tol, 4 * eps)  # eleven of sixteen digits; the rounding of four terms
     at = look(problem, y, step)
     best, best_step, waited, lost = at, step, torch.zeros_like(at.norm), at.norm.isinf()
-    damping, iterations = torch.full_like(at.norm, 0.1), 0
+    damping, iterations = torch.full_like(at.norm, DAMPING), 0
     while True:
         near, level = best.norm <= loose * best.size, best.norm <= tight * best.rounding
         found = near & best.size.isfinite() & (level | (waited >= STALLED))
@@ -109,16 +114,17 @@ def minimise(
         if not problem.steady:
             step, at = _fitted(problem, at, step, curvature, ~done)
             best = _choose(step != best_step, at, best)
+        # Above the rounding of the system, so that it has an inverse where multipliers are not unique.
         shift = (damping * at.norm / at.size.clamp(min=torch.finfo(y.dtype).tiny)).clamp(100 * eps, 1.0)
         d = problem.direction(curvature, at.y + step * at.image, step, at.r, shift)
         d = torch.where(d.isfinite().all(-1, keepdim=True), d, -at.r)
         at, whole = _advanced(problem, at, best, d, step, ~done)
-        damping = torch.where(whole, damping / 10, damping * 10).clamp(1e-3, 1e4)
+        damping = torch.where(whole, damping / 10, damping * 10).clamp(LEAST, MOST)
         fell = at.norm <= best.norm / 2
         waited = torch.where(fell, 0.0, waited + 1)
         best, best_step = _choose(at.norm < best.norm, at, best), step
         iterations += 1
-        if iterations % 20 == 0:
+        if iterations % LOOK == 0:
             lost = lost | (hopeless(at) & ~found)
     lost = lost if bool(done.all()) else lost | hopeless(at)
     code = torch.where(found, FOUND, torch.where(lost, NONE, LIMIT)).squeeze(-1)
@@ -139,7 +145,7 @@ def _fitted(problem: Composite, at: Point, step: Tensor, curvature: Tensor, acti
     """γ = 1/‖h''(y)‖, halved until it is short enough."""
     bound = curvature.abs().sum(-1).amax(-1, keepdim=True)
     at, step = _restepped(problem, at, step, torch.where(active & (bound > 0), 1 / bound, step))
-    for _ in range(60):
+    for _ in range(HALVINGS):
         long = ~_short(problem, at, step) & active
         if not bool(long.any()):
             break

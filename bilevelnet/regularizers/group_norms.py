@@ -89,7 +89,9 @@ class GroupNorms(Regularizer):
         same = (index.unsqueeze(-1) == index).to(s)
         moves = s.new_ones(()) if _is_zero(lam1) else (s != 0).to(s)
         scale = (1 - self._spread(shrunk, s, 0.0)) * moves
-        return torch.diag_embed(scale.expand(s.shape)) + (radial * s).unsqueeze(-1) * s.unsqueeze(-2) * same
+        jacobian = ((radial * s).unsqueeze(-1) * s.unsqueeze(-2)).mul_(same)  # in place: its size is what it costs
+        jacobian.diagonal(dim1=-2, dim2=-1).add_(scale)
+        return jacobian
 
     def conjugate(self, y: Tensor) -> Tensor:
         lam1, lam2 = self._weights()

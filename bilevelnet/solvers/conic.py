@@ -185,11 +185,11 @@ class ConicMap(Map):
         return z.index_copy(0, index, part)
 
     def _inside(self, z: Tensor) -> Tensor:
-        # The interior-point answer may leave the domain by its tolerance.
+        # The interior-point answer may leave the domain by its tolerance, CLARABEL's 1e-11 at most.
         domain = self.phi.domain
         if not isinstance(domain, Interval):
             return z
-        tiny = 1e-12
+        tiny = 1e-12  # an order below it
         return torch.minimum(
             torch.maximum(z, torch.as_tensor(domain.lo + tiny, dtype=z.dtype)),
             torch.as_tensor(domain.hi - tiny, dtype=z.dtype),

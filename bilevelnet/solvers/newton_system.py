@@ -80,6 +80,7 @@ class Explicit(System):
         if whole.full is None:
             assert whole.diagonal is not None
             self.shifted = (whole.diagonal < 0).any(-1, keepdim=True)
+            # Where E is flat the step is long, and the line search shortens it.
             self.diagonal: Tensor = whole.diagonal.abs().clamp(min=torch.finfo(self.scale.dtype).eps)
         else:
             self.factored = True
