@@ -267,3 +267,25 @@ def test_what_is_bregmanized_already_is_refused() -> None:
     ours = bregmanize(Writing(_assigned), {nn.ReLU: "softplus"})
     with pytest.raises(bln.InputError, match="made of bilevel layers already: build it, or bregmanize the original"):
         bregmanize(ours, {nn.ReLU: "relu"})
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda z, b: torch.relu(0.5 * z + b(torch.relu(b(z)))), "the shortcut carries u through mul"),
+        (lambda z, b: torch.relu(sum([z, b(z)])), "the shortcut carries u as it stands"),  # 0 + z + b(z)
+        (lambda z, b: torch.relu(0.5 * z + b(z)), "which is the shortcut?"),
+        (lambda z, b: torch.relu(1 / (1 + z) + b(z)), "the shortcut carries u through Linear"),  # 1/z is not linear
+        (lambda z, b: torch.relu(z - b(z)), "it subtracts its second term"),
+    ],
+)
+def test_a_term_with_numbers_is_linear_and_a_difference_is_left(write, reason: str) -> None:
+    torch.manual_seed(0)
+    net, x = Writing(write).double(), torch.randn(3, 4, dtype=torch.float64)
+    exact = bregmanize(net, {nn.ReLU: "relu"}, example=x)
+    assert torch.equal(exact(x), net(x))
+    (block,) = exact.report.blocks
+    assert reason in block.reason
+    assert block.changed == reason.startswith("the shortcut carries")
+    if block.changed:
+        assert bln.verify(block.layer, samples=torch.rand(2, 4)).passed

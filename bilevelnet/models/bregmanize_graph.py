@@ -15,6 +15,7 @@ from ..regularizers import Regularizer, Zero
 from ..values import at_least_float32
 from .bregmanize_match import (
     activation_kind,
+    is_difference,
     is_max_pooling,
     is_sum,
     linear_origins,
@@ -91,6 +92,9 @@ class Rewriting:
                 self._pool(node)
             elif is_sum(node):
                 self.residuals.append(self._sum(node))
+            elif is_difference(node) and self._kinds_after(node):
+                reason = "it subtracts its second term: put the sign in the branch"
+                self.residuals.append(Residual(place(node), reason))
         self.graph.eliminate_dead_code()
         self.graph.lint()
         network.recompile()
@@ -137,9 +141,13 @@ class Rewriting:
             self.names[what, *key] = name
         return self.names[what, *key]
 
+    def _kinds_after(self, node: fx.Node) -> list[Kind]:
+        """The activations that the node goes into."""
+        return [k for user in node.users if (k := activation_kind(self.network, user, self.pairs)) is not None]
+
     def _sum(self, node: fx.Node) -> Residual:
         name = place(node)
-        kinds = [k for user in node.users if (k := activation_kind(self.network, user, self.pairs)) is not None]
+        kinds = self._kinds_after(node)
         if not kinds:
             return Residual(name, "what follows the sum is no activation of those replaced")
         if node.kwargs.get("alpha", 1) != 1:

@@ -16,6 +16,8 @@ LINEAR_MODULES = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
 )
+# With one tensor and numbers; a number is divided by nothing but a number.
+AFFINE_FUNCTIONS = (operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, torch.add, torch.mul)
 LINEAR_FUNCTIONS = (operator.getitem, functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 MAX_MODULES = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
 MAX_FUNCTIONS = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
@@ -58,10 +60,25 @@ def linear_input(root: nn.Module, node: fx.Node) -> fx.Node | None:
     linear = isinstance(module_of(root, node), LINEAR_MODULES)
     if node.op == "call_function":
         zeros = node.kwargs.get("mode", "constant") == "constant" and node.kwargs.get("value") in (None, 0)
-        linear = node.target in LINEAR_FUNCTIONS or (
-            node.target is functional.pad and zeros and len(node.args) < 4 and node.args[2:] in ((), ("constant",))
+        linear = (
+            is_affine(node)
+            or node.target in LINEAR_FUNCTIONS
+            or (node.target is functional.pad and zeros and len(node.args) < 4 and node.args[2:] in ((), ("constant",)))
         )
     return node.all_input_nodes[0] if linear else None
+
+
+def is_affine(node: fx.Node) -> bool:
+    """Whether the node is a z + b of one tensor z with numbers a and b: 0.5 * z, −z, 0 + z."""
+    tensors = [isinstance(a, fx.Node) for a in node.args]
+    known = node.op == "call_function" and node.target in AFFINE_FUNCTIONS and not node.kwargs
+    return known and sum(tensors) == 1 and (tensors[0] or node.target is not operator.truediv)
+
+
+def is_difference(node: fx.Node) -> bool:
+    """Whether the node subtracts one node from another."""
+    called = node.op == "call_function" and node.target in (operator.sub, operator.isub, torch.sub)
+    return (called or (node.op == "call_method" and node.target in ("sub", "sub_"))) and len(node.all_input_nodes) == 2
 
 
 def is_max_pooling(root: nn.Module, node: fx.Node) -> bool:
@@ -79,7 +96,8 @@ def linear_path(root: nn.Module, node: fx.Node, stops: Iterable[fx.Node]) -> tup
         before = linear_input(root, node)
         if before is None:
             break
-        if not isinstance(module_of(root, node), nn.Identity):
+        adds_nothing = node.target is operator.add and 0 in [a for a in node.args if not isinstance(a, fx.Node)]
+        if not isinstance(module_of(root, node), nn.Identity) and not adds_nothing:
             path.insert(0, node)
         node = before
     return node, path
