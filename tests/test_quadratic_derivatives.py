@@ -27,7 +27,7 @@ def loss(*program: Tensor) -> Tensor:
 def test_derivatives_of_first_and_second_order_in_all_arguments(n: int, p: int, m: int) -> None:
     program = [t.requires_grad_() for t in draw(2, n, p, m)]
     assert gradcheck(answers, program, check_forward_ad=True)
-    assert gradgradcheck(answers, program)
+    assert gradgradcheck(answers, program, fast_mode=True)  # along one random direction each
 
 
 @pytest.mark.parametrize("size", [(10, 0, 5), (10, 3, 20), (30, 0, 60)])

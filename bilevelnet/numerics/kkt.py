@@ -13,6 +13,7 @@ from torch import Tensor
 HARD = 1e6  # 1/ε: refinement gains at least this factor, over the least eigenvalue of C Q⁻¹ Cᵀ, a step
 PROXIMAL = 1e-9  # added to Q for its factor: above the rounding of Q + Cᵀ D C, and refined away
 REFINEMENTS = 30
+ROUNDING = 32  # times eps: the rounding of a sum of some tens of terms as large as the largest
 TINY = 1e-300
 
 
@@ -98,8 +99,8 @@ class Factor:
             # What no (z, w) reaches stays: the rest is watched for its change, once it has gone from a over to c.
             moved = torch.cat([ra / force[:, None], rc / room[:, None]], -1)
             before, rest, change = change, moved, largest(moved - rest)
-            stalled = (change >= 0.5 * before) & (iteration > 3)
-            if bool(((norm <= 16 * eps) | stalled).all()):
+            stalled = (change >= 0.5 * before) & ((norm <= eps**0.5) | (iteration > 3))
+            if bool(((norm <= ROUNDING * eps) | stalled).all()):
                 break
             dz, dw = self.solve(ra, rc)
             z, w = z + dz, w + dw
