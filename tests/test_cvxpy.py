@@ -60,6 +60,23 @@ def test_agrees_with_cvxpylayers_and_differences(name: str) -> None:
         assert torch.autograd.gradcheck(layer, tensors, fast_mode=True, **exact)
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.solver != "conic"])
+def test_float32_vmap_and_second_derivatives(name: str) -> None:
+    layer = bln.from_cvxpy(*CASES[name].build(), confirm=False)
+    tensors = [t.detach() for t in points(name)]
+    z = layer(*tensors)
+    for a, b in zip(z, layer(*(t.float() for t in tensors)), strict=True):
+        assert b.dtype is torch.float32
+        torch.testing.assert_close(b.double(), a, atol=1e-5, rtol=1e-5)  # rounding of data of size 3 and little more
+    layer.on_failure = "nan"
+    for a, b in zip(z, torch.func.vmap(layer)(*tensors), strict=True):
+        torch.testing.assert_close(b, a, atol=1e-12, rtol=1e-12)
+    one = [t[0].requires_grad_() for t in tensors]
+    # differences of step 1e-5 of a first derivative, which is exact to 1e-12 or so
+    assert torch.autograd.gradgradcheck(layer, one, eps=1e-5, atol=1e-5, rtol=1e-5, fast_mode=True)
+
+
 def test_quadratic_form_of_a_parameter() -> None:
     x, q, root, c = cp.Variable(3), cp.Parameter((3, 3), PSD=True), cp.Parameter((3, 3)), cp.Parameter(3)
     layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.quad_form(x, q) + c @ x), [x >= -1]), [q, c], [x])

@@ -95,7 +95,7 @@ class ImportedLayer(nn.Module):
         if readable(failed) and self.on_failure != "nan":
             tell(None, SolveError(self._words(solution, values, words)), self.on_failure)
             return solution
-        masks = (failed.reshape(*failed.shape, *[1] * (t.ndim - failed.ndim)) for t in solution.values)
+        masks = (failed.reshape((*failed.shape, *[1] * (t.ndim - failed.ndim))) for t in solution.values)
         z = tuple(torch.where(m, torch.nan, t) for m, t in zip(masks, solution.values, strict=True))
         return ImportedSolution(z, solution.status, solution.residual, solution.solver)
 
