@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[Callable[[Leaves], Any], Callable[[Leaves], list[Any]],
         "no Bregman divergence of boltzmann_shannon",
     ),
     "a constraint on z⁻": (lambda s: cp.sum_squares(s.z), lambda s: [s.p >= 0], "does not hold z"),
-    "a cone": (lambda s: cp.sum_squares(s.z), lambda s: [cp.SOC(s.z[0], s.z[1:])], "SOC constraint"),
+    "a cone": (lambda s: cp.sum_squares(s.z), lambda s: [cp.SOC(s.z[0], s.z[1:])], "a sum of atoms that is no ball"),
     "no strictly convex part": (lambda s: cp.norm1(s.z), lambda s: [], "not strictly convex"),
 }
 

@@ -149,3 +149,13 @@ def test_declared_signs_are_held(attribute: str, value: float, solver: str) -> N
     layer.on_failure = "raise"
     with pytest.raises(bln.SolveError, match=f"lam was declared {attribute}=True"):
         layer(lams)
+
+
+def test_declared_bounds_are_held() -> None:
+    u, p = cp.Variable(2), cp.Parameter(2, name="p", bounds=[0, 1])
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(u - p))), [p], [u], on_failure="nan")
+    points = torch.tensor([[0.5, 1.0], [0.5, 1.5]])
+    assert layer.solve(points).status.tolist() == [STATUS.converged, STATUS.invalid]
+    layer.on_failure = "raise"
+    with pytest.raises(bln.SolveError, match="p was declared with bounds"):
+        layer(points)

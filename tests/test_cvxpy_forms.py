@@ -70,6 +70,7 @@ L2_BALLS: list[Form] = [  # ‖x − 0.1‖ ≤ r
     lambda x, r: cp.norm(x - 0.1) <= r,
     lambda x, r: 2 * cp.norm(cp.reshape(x - 0.1, (2, 2), order="C"), "fro") <= 2 * r,
     lambda x, r: cp.norm((10 * x - 1)[ORDER]) <= 10 * r,
+    lambda x, r: cp.SOC(r, x - 0.1),
 ]
 L2_BALLS_OF_SQUARES: list[Form] = [  # ‖x − 0.1‖² ≤ r
     lambda x, r: cp.sum_squares(x - 0.1) <= r,
@@ -81,6 +82,7 @@ L2_BALLS_OF_SQUARES: list[Form] = [  # ‖x − 0.1‖² ≤ r
 SIMPLICES: list[Form] = [
     lambda x: [x >= 0, cp.sum(x) == 1],
     lambda x: [-2 * x <= 0, 1 - np.ones(N) @ x == 0],
+    lambda x: [cp.constraints.NonNeg(x), cp.constraints.Zero(cp.sum(x) - 1)],
     lambda x: [cp.min(x) >= 0, 3 * cp.sum(x[:2]) + 3 * cp.sum(x[2:]) == 3],
     lambda x: [x >= 0, cp.sum(x) == 1, 2 * cp.sum(x) == 2],
 ]

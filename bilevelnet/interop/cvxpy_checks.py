@@ -180,7 +180,8 @@ def solved(model: Model, values: Sequence[np.ndarray]) -> list[np.ndarray] | Non
             return None
         if model.problem.status not in ("optimal", "optimal_inaccurate"):
             return None
-        return [np.asarray(v.value) for v in model.variables]
+        found = [v.value for v in model.variables]
+        return [v.toarray() if hasattr(v, "toarray") else np.asarray(v) for v in found]
 
 
 def _semidefinite(problem: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..solution import KINK
 from .cvxpy_checks import Model, solved
-from .cvxpy_values import Parameters
+from .cvxpy_values import Parameters, bounds
 
 # Clarabel at its own tolerance of 1e-8 on the gap is off by its square root in a variable.
 AGREE = 2e-4
@@ -43,6 +43,8 @@ def differs(model: Model, route: Any) -> str:
 
 def draw(p: Any, generator: np.random.Generator, scale: float) -> np.ndarray:
     x = scale * generator.standard_normal(p.shape)
+    if p.attributes.get("bounds"):
+        return np.clip(x.flatten(order="F"), *bounds(p)).reshape(p.shape, order="F")
     if any(p.attributes.get(a) for a in ("nonneg", "pos")):
         return np.asarray(np.abs(x) + 0.1)
     if any(p.attributes.get(a) for a in ("nonpos", "neg")):

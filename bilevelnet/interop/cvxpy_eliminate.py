@@ -36,7 +36,7 @@ class Elimination:
         _, upper, order = scipy.linalg.qr(matrix, mode="economic", pivoting=True)
         size = np.abs(np.diag(upper))
         self.basic, rest = np.sort(order[: len(matrix)]), np.sort(order[len(matrix) :])
-        self.fits = bool(len(rows) and len(rows) <= n and size[-1] * GROWTH > size[0])
+        self.fits = bool(0 < len(rows) < n and size[-1] * GROWTH > size[0])
         if not self.fits:
             return
         base = matrix[:, self.basic]

@@ -125,6 +125,21 @@ def read(problem: Any, parameters: Parameters) -> Reading:
     return reading(table, owners, problem.constraints, shapes)
 
 
+def plain(c: Any) -> Any:
+    """A constraint as ≤ or =, a cone of the line or of one norm as what it says."""
+    import cvxpy as cp
+
+    if isinstance(c, cp.constraints.NonNeg):
+        return c.args[0] >= 0
+    if isinstance(c, (cp.constraints.NonPos, cp.constraints.Zero)):
+        return c.args[0] <= 0 if isinstance(c, cp.constraints.NonPos) else c.args[0] == 0
+    if isinstance(c, cp.constraints.SOC) and c.args[0].size == 1:
+        return cp.norm(c.args[1], "fro" if c.args[1].ndim == 2 else 2) <= cp.reshape(c.args[0], (), order="F")
+    if not isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
+        raise InputError(f"{c} is a {type(c).__name__} constraint")
+    return c
+
+
 def lifted(objective: Any, constraints: list[Any], lift: Lift) -> tuple[list[Any], np.ndarray]:
     """What is minimised, and what each constraint says is ≤ 0 or = 0, lifted; and of each atom, in which of these."""
     import cvxpy as cp
@@ -132,9 +147,7 @@ def lifted(objective: Any, constraints: list[Any], lift: Lift) -> tuple[list[Any
     goal = objective.args[0]
     lines = [lift(-goal if isinstance(objective, cp.Maximize) else goal)]
     counts = [0, len(lift.atoms)]
-    for c in constraints:
-        if not isinstance(c, (cp.constraints.Inequality, cp.constraints.Equality)):
-            raise InputError(f"{c} is a {type(c).__name__} constraint")
+    for c in map(plain, constraints):
         lines.append(lift(c.args[0] - c.args[1]))
         counts.append(len(lift.atoms))
     for line in lines:
@@ -151,7 +164,8 @@ def reading(table: Table, owners: np.ndarray, constraints: list[Any], shapes: li
         Line(table.rows(k), [table.term(int(i), k) for i in np.flatnonzero(owners == k)])
         for k in range(1 + len(constraints))
     ]
-    told = [(line, isinstance(c, cp.constraints.Equality), c) for line, c in zip(lines[1:], constraints, strict=True)]
+    equal = (cp.constraints.Equality, cp.constraints.Zero)
+    told = [(line, isinstance(c, equal), c) for line, c in zip(lines[1:], constraints, strict=True)]
     lower, upper = _bounds([v for _, v in shapes])
     return Reading(table.n, lines[0], told, Quantity(lower), Quantity(upper), shapes)
 
@@ -168,7 +182,10 @@ class Table:
         every = [*variables, *(t for _, t in atoms)]
         holds = [cp.sum(v) == 0 for v in every] + [cp.sum(p) == 0 for p in parameters.parameters]
         data = InverseData(cp.Problem(cp.Minimize(0), holds))
-        table = sp.coo_array(CoeffExtractor(data, None).affine(expressions))
+        try:
+            table = sp.coo_array(CoeffExtractor(data, None).affine(expressions))
+        except NotImplementedError as missing:  # cumsum and cumprod are known to cvxpy in standard form only
+            raise InputError("an affine function of which cvxpy states no matrix") from missing
         table.sum_duplicates()
         height = sum(e.size for e in expressions)
         self.row, column = table.row % height, table.row // height

@@ -41,7 +41,7 @@ class Parameters:
         self.names = [p.name() for p in parameters]
         self.sizes = [int(p.size) for p in parameters]
         self.offsets = np.cumsum([0, *self.sizes])
-        self.structured = any(p.attributes.get(a) for p in self.parameters for a in (*SYMMETRIC, "diag"))
+        self.structured = any(p.attributes.get(a) for p in self.parameters for a in (*SYMMETRIC, "diag", "bounds"))
 
     @property
     def total(self) -> int:
@@ -97,6 +97,9 @@ class Parameters:
             if p.attributes.get("diag"):
                 off = ~torch.eye(p.shape[0], dtype=torch.bool, device=x.device).flatten()
                 found.append((f"parameter {p.name()} was declared diag=True", (x[..., off] != 0).any(-1)))
+            if p.attributes.get("bounds"):
+                low, high = (torch.as_tensor(end).to(x) for end in bounds(p))
+                found.append((f"parameter {p.name()} was declared with bounds", ((x < low) | (x > high)).any(-1)))
         return [(words, mask) for words, mask in found if not readable(mask) or bool(mask.any())]
 
     def _sound(self, values: Values) -> bool:
@@ -108,6 +111,15 @@ class Parameters:
             -math.inf < low <= high < math.inf and all(SIGNS[a](low, high) for a in SIGNS if p.attributes[a])
             for p, (low, high) in ends
         )
+
+
+def bounds(p: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The ends that a parameter was declared with, column by column."""
+    low, high = (
+        np.broadcast_to(np.asarray(getattr(e, "value", e), dtype=float), p.shape).flatten(order="F")
+        for e in p.attributes["bounds"]
+    )
+    return low, high
 
 
 def _kind(p: Any) -> str:
