@@ -132,3 +132,29 @@ def test_a_dual_point_beyond_the_range_of_floats_is_invalid_not_infeasible() -> 
     for g in (R.Simplex(5.0), R.AffineSet(a=torch.ones(3, dtype=F64), b=-0.1)):
         none = bln.solve_prox(bln.legendre.FermiDirac(), g, v, on_failure="nan")
         assert none.status.tolist() == [bln.Status.infeasible] * 2, g
+
+
+@pytest.mark.parametrize("phi", [bln.legendre.Power(p=3.0), bln.legendre.Burg(), bln.legendre.Cosh()], ids=str)
+@pytest.mark.parametrize("radius", [1e-12, 1e6])
+def test_simplices_of_any_size_far_from_zero(phi: Any, radius: float) -> None:
+    """Equal entries share r, which no float s at 700 tells; v is measured from its largest entry."""
+    v = torch.full((2, 4), 700.0, dtype=F64)
+    v[1] = torch.tensor([700.0, 0.0, -700.0, 1.0])
+    sol = bln.solve_prox(phi, R.Simplex(radius), v, on_failure="nan")
+    if phi.label == "cosh" and radius == 1e6:  # sinh(1e6) is no float
+        assert sol.status.tolist() == [bln.Status.invalid] * 2
+        return
+    torch.testing.assert_close(sol.z[0], torch.full((4,), radius / 4, dtype=F64), rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(sol.z.sum(-1), torch.full((2,), radius, dtype=F64), rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(sol.dual[:, 0], 700 - sol.multipliers["simplex"], rtol=1e-15, atol=2e-13)  # eps of 700
+
+
+def test_what_leaps_over_its_set_is_invalid() -> None:
+    """√(v − s) at 1e-12 beside v = 1, where floats are 1e-16 apart, and artanh that ends at 18: no finite Σ z is r."""
+    v = torch.tensor([0.3, 1.0, -0.2], dtype=F64)
+    for phi, g in (
+        (bln.legendre.Power(p=3.0), R.L1Ball(1e-12)),
+        (bln.legendre.Power(p=3.0), R.CappedSimplex(1e-12, 0.7e-12)),
+        (bln.legendre.LogCosh(), R.Simplex(1e12)),
+    ):
+        assert bln.solve_prox(phi, g, v, on_failure="nan").status == bln.Status.invalid

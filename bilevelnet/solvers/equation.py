@@ -52,6 +52,10 @@ class Equation:
     def scatter(self, x: Tensor) -> Tensor:
         return x
 
+    def origin(self, v: Tensor) -> Tensor | None:
+        """What to take from v beforehand, and to add to s in the end."""
+        return None
+
     def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
         return x.exp() if self.positive else x
 
@@ -93,6 +97,17 @@ class Equation:
         """By how much z misses the constraint."""
         return self.residual(x, z, u, v)
 
+    def met(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """Whether z is on the set: to half of the digits, or to what the rounding of v makes of it, at most a part.
+
+        Between two neighbouring s a z that leaps, as one of 1e-12 may where v is 1, passes it by.
+        """
+        z, u, gain = (kept(t, keep, 0.0) for t in inner.gain(self.shifted(x, v)))
+        eps, a = torch.finfo(z.dtype).eps, self.normal(z, v)
+        terms = self._sum((a * z).abs()) + self.target(v).abs()
+        moved = 8 * eps * self._sum(a * a * gain * torch.maximum(v.abs(), x.abs()))
+        return self.missed(x, z, u, v).abs() <= torch.maximum(eps**0.5 * terms, torch.minimum(moved, terms / 16))
+
     def normal(self, z: Tensor, v: Tensor) -> Any:
         """For a set, the gradient of the side of its equation that ``missed`` subtracts from ``target``."""
         raise NotImplementedError
@@ -127,11 +142,11 @@ class Equation:
         """Where z is 0 because its norm is below the range of floats; None where that cannot be."""
         return None
 
-    def failure(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+    def failure(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor, jump: Tensor) -> Tensor:
         """The status where no s solves the equation, x being where the search ended.
 
         Where ∇φ takes every value nothing is unbounded, and what became infinite has overflowed. A set is out of reach
-        where every entry came to an end of the domain; else it is v − s a that ran out of floats.
+        where every entry came to an end of the domain; else it is v − s a that ran out of floats, as at a ``jump``.
         """
         endless = INVALID if self.phi.explicit and self.phi.dual_domain == Interval() else UNBOUNDED
         if not self.bounded:
@@ -139,7 +154,8 @@ class Equation:
         z = inner.gain(self.shifted(x, v))[0]
         domain = common_domain(self.phi, [*self.separable, *([] if self.piece is None else [self.piece])])
         stuck = (at_end(domain, z) | (self.normal(z, v) == 0) | ~keep).all(self.dim, keepdim=True)
-        return torch.where(z.isfinite().all(self.dim, keepdim=True) & stuck, INFEASIBLE, endless)
+        stuck = stuck & z.isfinite().all(self.dim, keepdim=True)
+        return torch.where(jump, INVALID, torch.where(stuck, INFEASIBLE, endless))
 
     def last(self, x: Tensor) -> Tensor:
         """An x at which z can be looked at, where the search for one ran away to x."""
@@ -202,12 +218,17 @@ class SimplexEquation(Linear):
     """Σ z = r with z ≥ 0, and z ≤ cap: log r − log Σ z increases with s, and Newton's method takes to it.
 
     Where z falls like e^{−s} in the tail it is a straight line, and for the other φ it is nearer to one than r − Σ z.
+    v is measured from its largest entry: v − s keeps its digits however far v is from 0.
     """
 
     def __init__(self, term: Any):
         Equation.__init__(self, term)
         self.levels: dict[int, float] = {}
         self.piece = Box(0.0, self.constraint.cap) if isinstance(self.constraint, CappedSimplex) else Nonneg()
+
+    def origin(self, v: Tensor) -> Tensor | None:
+        top = v.detach().amax(self.dim, keepdim=True)
+        return torch.where(top.isfinite(), top, 0.0)
 
     def coefficients(self, v: Tensor) -> Any:
         return 1.0
@@ -236,7 +257,7 @@ class SimplexEquation(Linear):
         return torch.xlogy(-1.0, ratio)  # −log; torch.log wakes a second thread for any number of doubles
 
     def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
-        return 1 + slope * v.amax(self.dim, keepdim=True).abs()  # 1: what the logarithm makes of the rounding of Σ z
+        return 1 + slope * x.abs()  # 1: what the logarithm makes of the rounding of Σ z
 
     def value_and_slope(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         total = self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)
@@ -247,7 +268,7 @@ class SimplexEquation(Linear):
 
     def start(self, psi: Any, v: Tensor) -> Tensor:
         # All entries equal: z = r/n there; with v spread out s is below.
-        n, top = v.shape[self.dim], v.amax(self.dim, keepdim=True)
+        n, top = v.shape[self.dim], torch.zeros_like(v.narrow(self.dim, 0, 1))
         if psi.constant and self.constraint.constant and not torch.compiler.is_compiling():
             return top - self._level(psi, n)
         level = psi.grad(self.target(v) / n)

@@ -18,7 +18,7 @@ from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
 from ..numerics.search import search
 from ..problem import Prox, anchor
 from ..regularizers import Regularizer, Sum, Zero
-from ..solution import CONVERGED, INVALID, MAX_ITER
+from ..solution import CONVERGED, INVALID, KINK, MAX_ITER
 from ..values import all_finite, readable, tracked
 from .base import Iterative
 from .equation import Linear, kept
@@ -85,6 +85,8 @@ class MultiplierMap(Map):
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         equation, inner = self.split.equation, self.split.inner
         given = equation.gather(v)
+        origin = equation.origin(given)
+        given = given if origin is None else given - origin
         finite, keep = masked(given)
         tensors = tensors_of([self.phi, *self.terms])
         start = self._start(given, finite, keep, init)
@@ -102,6 +104,7 @@ class MultiplierMap(Map):
         if equation.bounded:
             z = z + self._rounding(x, z, u, equation.shifted(x, rest), rest, keep)
         s = equation.multiplier(x, rest)
+        s = s if origin is None else s + origin
         if asleep is not None:
             z, u, s = self._awake(asleep, z, u, s, finite)
         z, u = kept(z, keep, 0.0), kept(u, keep, -torch.inf)
@@ -174,10 +177,12 @@ class MultiplierMap(Map):
         value, _, size = self.split.probe(x, v, keep)
         lost = (code == NONE) | ((code == JUMP) & ~equation.near(x, v, value, size()))
         x = torch.where(lost, equation.last(x), x)
-        failure = equation.failure(inner, x, v, keep)
+        failure = equation.failure(inner, x, v, keep, code == JUMP)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, failure, CONVERGED))
         inside = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v)))
         within = torch.where(inside.z.isinf(), INVALID, inside.status)
+        if equation.bounded:
+            status = torch.where(lost | (status > KINK) | equation.met(inner, x, v, keep), status, INVALID)
         if asleep is not None:
             status = torch.where(asleep, CONVERGED, status)
             # the map that is asked says more than CONVERGED only where it is the one that counts
