@@ -132,9 +132,9 @@ def _support(root: np.ndarray, rows: Tensor, c: Tensor) -> np.ndarray:
 
 
 def _conic(n: int) -> Built:
-    """A 3-norm, which no catalogue has."""
+    """The larger of two norms, which no catalogue has."""
     x, p = cp.Variable(n), cp.Parameter(n)
-    return cp.Problem(cp.Minimize(cp.norm(x - p, 3) + cp.sum_squares(x))), [p], [x]
+    return cp.Problem(cp.Minimize(cp.maximum(cp.norm(x - p), cp.norm1(x)) + cp.sum_squares(x))), [p], [x]
 
 
 def _far(n: int) -> float:
