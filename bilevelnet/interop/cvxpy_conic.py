@@ -34,7 +34,8 @@ class Conic:
         # diffcp differentiates Clarabel's semidefinite solutions wrongly, SCS's rightly, and hands it no power cones
         scs = bool(self.cones.get("s")) or bool(self.cones.get("p"))
         # At 1e-11 Clarabel stalls on some programs and ends farther off than it had been: then at its own 1e-8.
-        self.method, self.attempts = ("SCS", (SCS,)) if scs else ("Clarabel", (CLARABEL, {}))
+        self.method = "SCS" if scs else "Clarabel"
+        self.attempts: tuple[dict[str, float], ...] = (SCS,) if scs else (CLARABEL, {})
         order = np.lexsort((cone.A_place[0], cone.A_place[1])) if cone.m else np.zeros(0, int)
         self.order = torch.from_numpy(order)
         self.indices = cone.A_place[0][order] if cone.m else order
