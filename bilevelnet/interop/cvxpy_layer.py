@@ -16,6 +16,8 @@ from .cvxpy_checks import checked, conflict
 from .cvxpy_routes import routes
 from .cvxpy_values import Parameters, Values
 
+Faults = list[tuple[str, Tensor]]  # what is wrong with the parameters, and in which elements
+
 
 @dataclass
 class ImportedSolution:
@@ -64,9 +66,9 @@ class ImportedLayer(nn.Module):
         """The values with the status of each element."""
         return self._settled(*self._solved(tensors, True))
 
-    def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, str]:
+    def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, Faults]:
         values, dtype = self.given.read(tensors)
-        faults = self.given.faults(values)
+        faults = [*self.given.faults(values), *self.route.faults(values)]
         z, status, residual = self.route.solve(self._entering(_without(faults, values)), full)
         if self.model.geometric:
             z = [t.exp() for t in z]
@@ -77,8 +79,7 @@ class ImportedLayer(nn.Module):
         out = tuple(
             t.to(device, dtype).expand((*values.batch, *v.shape)) for t, v in zip(z, self.source[2], strict=True)
         )
-        words = faults[0][0] if faults else ""
-        return ImportedSolution(out, status, residual, self.route.name), values, words
+        return ImportedSolution(out, status, residual, self.route.name), values, faults
 
     def _entering(self, values: Values) -> Values:
         """The values that the solved problem sees: of a geometric program, logarithms."""
@@ -87,19 +88,19 @@ class ImportedLayer(nn.Module):
         flat = [t.log() if log else t for t, log in zip(values.flat, self.model.log, strict=True)]
         return values._replace(flat=flat)
 
-    def _settled(self, solution: ImportedSolution, values: Values, words: str) -> ImportedSolution:
+    def _settled(self, solution: ImportedSolution, values: Values, faults: Faults) -> ImportedSolution:
         """The solution after the policy for failed elements; where nothing can be read, they are NaN."""
         failed = solution.status > KINK
         if self.on_failure == "ignore" or (readable(failed) and not bool(failed.any())):
             return solution
         if readable(failed) and self.on_failure != "nan":
-            tell(None, SolveError(self._words(solution, values, words)), self.on_failure)
+            tell(None, SolveError(self._words(solution, values, faults)), self.on_failure)
             return solution
         masks = (failed.reshape((*failed.shape, *[1] * (t.ndim - failed.ndim))) for t in solution.values)
         z = tuple(torch.where(m, torch.nan, t) for m, t in zip(masks, solution.values, strict=True))
         return ImportedSolution(z, solution.status, solution.residual, solution.solver)
 
-    def _words(self, solution: ImportedSolution, values: Values, words: str) -> str:
+    def _words(self, solution: ImportedSolution, values: Values, faults: Faults) -> str:
         """What failed first, and the constraint, parameter or objective that it comes from."""
         index = tuple((solution.status > KINK).nonzero()[0].tolist())
         status = int(solution.status[index])
@@ -109,8 +110,8 @@ class ImportedLayer(nn.Module):
             why = f"infeasible: {self._conflict(values, index)}"
         elif status == UNBOUNDED:
             why = f"unbounded: the objective {self.source[0].objective} has no minimum there"
-        elif status == INVALID and words:
-            why = f"invalid: {words}"
+        elif status == INVALID and (own := [w for w, m in faults if bool(m.expand(values.batch)[index])]):
+            why = f"invalid: {own[0]}"
         elif status == MAX_ITER:
             why = (
                 "stopped before its tolerance: scale the problem to numbers near 1, or give float64; on_failure='nan' "
@@ -158,7 +159,7 @@ def _again(parts: tuple[Any, Any], *given: Any) -> ImportedLayer:
     return ImportedLayer(cp.Problem(*parts), *given)
 
 
-def _without(faults: list[tuple[str, Tensor]], values: Values) -> Values:
+def _without(faults: Faults, values: Values) -> Values:
     """The values, NaN in the elements with a fault."""
     flat = values.flat
     for _, mask in faults:

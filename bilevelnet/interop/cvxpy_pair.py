@@ -56,9 +56,14 @@ class PairSolver:
         missed = infeasible(match.sets.infeasible, values)
         if missed is not None:
             status = torch.where(missed, INFEASIBLE, status)
-        for weight in match.degenerate:
-            status = torch.where((weight.at(values) <= 0).any(-1) & (status <= KINK), INVALID, status)
         return z, status, residual
+
+    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
+        """Where φ loses its strict convexity."""
+        phi = self.match.phi.label
+        words = f"a weight of {phi} is 0: the problem is not strictly convex and has several minimisers, or none"
+        found = [(words, (w.at(values).detach() <= 0).any(-1)) for w in self.match.degenerate]
+        return [(words, mask) for words, mask in found if not readable(mask) or bool(mask.any())]
 
     def _solved(self, v: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor] | None]:
         """(z, status, the residual as far as the solver knows it better)."""

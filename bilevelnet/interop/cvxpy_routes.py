@@ -33,6 +33,10 @@ class Route:
     def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
         raise NotImplementedError
 
+    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
+        """What is wrong with the parameters for this route, and in which elements."""
+        return []
+
     def explain(self) -> str:
         raise NotImplementedError
 
@@ -60,6 +64,9 @@ class PairRoute(Route):
     def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
         z, status, residual = self.solver.solve(values, full)
         return [r(z, None) for r in self.recoveries], status, residual
+
+    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
+        return self.solver.faults(values)
 
     def explain(self) -> str:
         return self.solver.explain()
