@@ -197,12 +197,27 @@ def test_infeasible_and_dependent_constraints_are_told() -> None:
             h = super().equality_constraints(x, y)
             return torch.stack([h, h], -1)
 
-    x = points(2, 1)
-    assert not from_declarative(Empty(), on_failure="ignore").solve(x).converged.any()
-    with pytest.raises(bln.SolveError):
-        from_declarative(Empty())(x)
-    with pytest.raises(bln.SolveError, match="are dependent"):
-        from_declarative(Twice())(points(2, 3))
+    with pytest.raises(bln.SolveError, match=r"infeasible: .* give init="):
+        from_declarative(Empty())(points(2, 1))
+    x = points(2, 3).requires_grad_()
+    sol = from_declarative(Twice()).solve(x)
+    alone = from_declarative(Sphere()).solve(x)
+    assert torch.allclose(sol.z, alone.z, rtol=1e-12)
+    assert torch.allclose(sol.multipliers["equality"], alone.multipliers["equality"] / 2, rtol=1e-8)
+    slopes = (torch.autograd.grad(s.z.sin().sum(), x)[0] for s in (sol, alone))
+    assert torch.allclose(*slopes, rtol=1e-9)
+
+
+def test_an_objective_that_falls_for_ever_is_told() -> None:
+    class Falling(Distance):
+        def objective(self, x: Tensor, y: Tensor) -> Tensor:
+            return (y[..., 0] - x[..., 0]) ** 2 - x[..., 1] * y[..., 1]
+
+    x = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=F64)
+    sol = from_declarative(Falling(), on_failure="ignore").solve(x)
+    assert sol.status.tolist() == [S.unbounded, S.invalid]  # the second has a line of minima
+    with pytest.raises(bln.SolveError, match=r"unbounded: .* add a constraint"):
+        from_declarative(Falling())(x)
 
 
 def test_linear_constraint_parameters() -> None:

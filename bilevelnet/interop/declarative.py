@@ -15,6 +15,7 @@ from ..solvers.newton import Newton
 from .implicit import ImplicitLayer, Options, Shape
 from .implicit_equation import SINGULAR
 from .kkt import KKT
+from .no_minimum import ENDLESS, NOWHERE
 
 REASONS = {
     LIMIT: "no minimum was met within the iteration limit: give init= nearer to it, or raise max_iter of solver=",
@@ -22,6 +23,10 @@ REASONS = {
     NONE: "invalid: an input is NaN or infinite, or the node is where the search begins; give init= inside",
     SINGULAR: "invalid: at the solution the Hessian is singular along the constraints, or the gradients of those that "
     "are active are dependent: y has no derivative",
+    NOWHERE: "infeasible: where the search ended, the violation of the constraints has a local minimum that is not 0; "
+    "give init= nearer to a feasible point, if there is one",
+    ENDLESS: "unbounded: the objective falls ever farther along the way of the search; add a constraint, or a term "
+    "that grows",
     INDEFINITE: "invalid: the point is stationary but no minimum along the constraints; give init= nearer to one, "
     "or see that solve() gives one",
 }
@@ -77,7 +82,8 @@ def from_declarative(node: Any, event_shape: Shape = None, **options: Unpack[Opt
     begins, by the method of multipliers; Newton's method polishes it. An nn.Module's parameters are the layer's.
     ``layer.solve(*xs).multipliers``: ν and μ of f − ν·h + μ·g. The status tells a stationary point that is no strict
     minimum (looked at up to ``solver.largest`` unknowns) as invalid, a constraint active with multiplier 0 as kink:
-    there the derivative is that without it.
+    there the derivative is that without it. Where constraints repeat one another, the multipliers and their derivatives
+    are those of least size. Infeasible and unbounded are seen from where the search ends, not proved.
     """
     largest = getattr(options.get("solver") or Newton(), "largest", 0)
     return DeclarativeLayer(KKT(node, largest), event_shape, **options)

@@ -16,11 +16,24 @@ from ..numerics.linear_solve import Inverse, linear_solve
 from ..numerics.newton import attached
 from ..numerics.root import HOPELESS
 from ..numerics.root_search import Root, root_search
-from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, MEANING, Solution, Status, check_policy, settle
+from ..solution import (
+    CONVERGED,
+    INFEASIBLE,
+    INVALID,
+    KINK,
+    MAX_ITER,
+    MEANING,
+    UNBOUNDED,
+    Solution,
+    Status,
+    check_policy,
+    settle,
+)
 from ..solvers.newton import Newton
 from ..solvers.twin import Held
 from ..values import HALF, at_least_float32, check_floating, readable, tracked
 from .implicit_equation import SINGULAR, Equation, InverseFamily, RootFamily, TransposedFamily
+from .no_minimum import ENDLESS, NOWHERE
 
 Shape = int | tuple[int, ...] | None
 
@@ -227,6 +240,7 @@ class ImplicitLayer(nn.Module):
 def _status(root: Root) -> Tensor:
     code = root.code
     status = torch.where((code == LIMIT) | (code == HOPELESS), MAX_ITER, INVALID)
+    status = torch.where(code == NOWHERE, INFEASIBLE, torch.where(code == ENDLESS, UNBOUNDED, status))
     return torch.where(code == FOUND, CONVERGED, torch.where(code == JUMP, KINK, status))
 
 

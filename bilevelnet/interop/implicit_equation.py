@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from ..errors import InputError
 from ..numerics.anderson import anderson
-from ..numerics.bracket import FOUND, JUMP, Found
+from ..numerics.bracket import FOUND, JUMP, NONE, Found
 from ..numerics.linearisation import Dense, Free, spectral_radius
 from ..numerics.newton import INDEFINITE
 from ..numerics.root import newton_root
@@ -51,6 +51,14 @@ class Equation(nn.Module):
         return z
 
     def judge(self, z: Tensor, jacobian: Tensor, xs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor] | None:
+        return None
+
+    def least(self, jacobian: Tensor, xs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor] | None:
+        """(J⁺, whether it serves as J⁻¹ where that does not exist), or None where it never does."""
+        return None
+
+    def lost(self, start: Tensor, z: Tensor, xs: tuple[Tensor, ...]) -> Tensor | None:
+        """A code for each element whose search from ``start`` ended at z without success, 0 for no more than that."""
         return None
 
     def own(self) -> dict[str, Tensor]:
@@ -145,12 +153,23 @@ class RootFamily:
             bound = torch.linalg.matrix_norm(inverse) * (_norm(slope.value) + slope.rounding(found.x))
             verdict = self.equation.judge(found.x, slope.matrix, xs)
         singular = self._singular(f, slope, inverse, found.x, scale)
+        if isinstance(slope, Dense) and bool(singular.any()):
+            rescue = self.equation.least(slope.matrix, xs)
+            if rescue is not None:
+                reach = (slope.matrix.abs() @ found.x.abs().unsqueeze(-1)).squeeze(-1)
+                serves = rescue[1] & singular & (slope.value.abs() <= eps**0.5 * reach).all(-1)
+                inverse = torch.where(serves[..., None, None], rescue[0], inverse)
+                singular = singular & ~serves
         inverse = torch.where(singular[..., None, None], 0.0, inverse)
         code = torch.where(singular & (found.code == FOUND), SINGULAR, found.code)
         if verdict is not None:
             minimum, kink = verdict
             code = torch.where((code == FOUND) & ~minimum, INDEFINITE, code)
             code = torch.where((code == FOUND) & kink, JUMP, code)
+        failed = (code != FOUND) & (code != JUMP) & (code != NONE)
+        if bool(failed.any()):
+            seen = self.equation.lost(start.reshape(*batch, event.numel()), found.x, xs)
+            code = code if seen is None else torch.where(failed & (seen != 0), seen, code)
         radius = torch.full_like(scale, torch.nan)
         if self.equation.contracts:
             radius = spectral_radius(lambda y: y - slope.times(y), found.x)

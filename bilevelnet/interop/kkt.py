@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .implicit_equation import Equation, refuse_closures
 from .method_of_multipliers import MethodOfMultipliers
+from .no_minimum import why
 
 METHODS = ("objective", "equality_constraints", "inequality_constraints", "linear_constraint_parameters", "solve")
 
@@ -79,6 +80,20 @@ class KKT(Equation):
         """From w = (y, 0, 0) to the minimum near it, by the method of multipliers, roughly where there are any."""
         return MethodOfMultipliers(self, inputs, w).minimum()
 
+    def least(self, jacobian: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """(J⁺, whether it serves as J⁻¹): constraints that repeat one another leave the multipliers free, and y not; of
+        their derivatives J⁺ takes the least.
+        """
+        n = inputs[0].shape[jacobian.ndim - 2 :].numel()
+        u, sizes, v = torch.linalg.svd(torch.where(jacobian.isfinite(), jacobian, 0))
+        free = sizes <= _rounding(sizes[..., :1], jacobian)
+        loose = torch.where(free, torch.linalg.vector_norm(v[..., :n], dim=-1), 0).amax(-1)
+        inverse = (v.mT * torch.where(free, 0, 1 / sizes).unsqueeze(-2)) @ u.mT
+        return inverse, free.any(-1) & (loose <= torch.finfo(jacobian.dtype).eps ** 0.5)
+
+    def lost(self, start: Tensor, w: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        return why(self, start, w, inputs)
+
     def judge(self, w: Tensor, jacobian: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """(whether the Hessian of the Lagrangian is positive definite along the active constraints: the matrix of the
         equality-constrained problem has then n positive eigenvalues (Gould, 1985); whether a constraint is active with
@@ -91,8 +106,15 @@ class KKT(Equation):
         rows = matrix[..., n:, :n]
         upper = torch.cat([matrix[..., :n, :n], rows.mT], -1)
         whole = torch.cat([upper, torch.cat([rows, corner], -1)], -2)
-        minimum = (torch.linalg.eigvalsh((whole + whole.mT) / 2) > 0).sum(-1) == n
+        values = torch.linalg.eigvalsh((whole + whole.mT) / 2)
+        zero = _rounding(values.abs().amax(-1, keepdim=True), w)  # one for each dependent constraint
+        minimum = (values > zero).sum(-1) == n
         h, g = self.constraints(w[..., :n].reshape(like.shape), tuple(xs), batch)
         mu = w[..., n + h.shape[-1] :]
         close = torch.finfo(w.dtype).eps ** 0.5 * w.abs().amax(-1, keepdim=True)
         return minimum, ((mu + g).abs() <= close).any(-1)
+
+
+def _rounding(size: Tensor, w: Tensor) -> Tensor:
+    """What eigenvalues and singular values up to ``size`` of a matrix of the entries of w are off by."""
+    return 8 * w.shape[-1] * torch.finfo(w.dtype).eps * size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -39,13 +38,13 @@ class MethodOfMultipliers:
     def minimum(self, rounds: int = 12) -> Tensor:
         """(y, ν, μ), roughly where there are constraints."""
         y = self.start
-        h, g = self._constraints(y)
+        h, g = self.constraints(y)
         self.nu, self.mu = self._multipliers(y, h, g)
-        worst = self._violation(h, g)
+        worst = self.violation(h, g)
         for _ in range(rounds):
-            y = torch.where(y.isfinite(), self._inner(y).x, y)
-            h, g = self._constraints(y)
-            missed = self._violation(h, g)
+            y = torch.where(y.isfinite(), self.inner(y).x, y)
+            h, g = self.constraints(y)
+            missed = self.violation(h, g)
             self.nu, self.mu = self.nu - self.rho * h, (self.mu + self.rho * g).clamp(min=0)
             self.rho = torch.where(missed > worst / 4, 10 * self.rho, self.rho)
             size = torch.linalg.vector_norm(torch.cat([self.nu, self.mu], -1), dim=-1, keepdim=True)
@@ -54,26 +53,26 @@ class MethodOfMultipliers:
             worst = torch.maximum(worst, missed)
         return torch.cat([y, self.nu, self.mu], -1)
 
-    def _inner(self, y: Tensor) -> Found:
+    def inner(self, y: Tensor) -> Found:
         ones = torch.ones_like(y)
 
         def system(y: Tensor, last: Any) -> System:
             if self.n <= self.equation.largest:
-                full = Dense(self._force, y).matrix
+                full = Dense(self.force, y).matrix
                 return explicit({"scale": ones, "rate": ones, "own_full": (full + full.mT) / 2})
-            times = Free(self._force, y).times
+            times = Free(self.force, y).times
             return MatrixFree(ones, ones, lambda v: (torch.zeros_like(v), times(v)), False)
 
         return minimise(self._probe, system, y, 60, 0.0)
 
     def _augmented(self, y: Tensor) -> Tensor:
-        h, g = self._constraints(y)
+        h, g = self.constraints(y)
         f = self._objective(y).unsqueeze(-1)
         inside = (self.mu + self.rho * g).clamp(min=0).square() / (2 * self.rho)
         terms = [f, -(self.nu * h), self.rho / 2 * h.square(), inside]
         return torch.cat(terms, -1)
 
-    def _force(self, y: Tensor) -> Tensor:
+    def force(self, y: Tensor) -> Tensor:
         return torch.func.grad(lambda y: self._augmented(y).sum())(y)
 
     def _probe(self, y: Tensor) -> Probe:
@@ -87,10 +86,10 @@ class MethodOfMultipliers:
     def _objective(self, y: Tensor) -> Tensor:
         return self.equation.objective(y.reshape(self.like.shape), self.xs, self.batch)
 
-    def _constraints(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def constraints(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.equation.constraints(y.reshape(self.like.shape), self.xs, self.batch)
 
-    def _violation(self, h: Tensor, g: Tensor) -> Tensor:
+    def violation(self, h: Tensor, g: Tensor) -> Tensor:
         over = torch.maximum(g, -self.mu / self.rho)
         return torch.linalg.vector_norm(torch.cat([h, over], -1), dim=-1, keepdim=True)
 
@@ -103,7 +102,7 @@ class MethodOfMultipliers:
             lambda y: self.equation.objective(y.reshape(self.like.shape), self.xs, self.batch).sum()
         )
         force = slope(y).unsqueeze(-1)
-        rows = self._rows(lambda y: torch.cat(self._constraints(y), -1), y, p + q)
+        rows = self.rows(y)
         reach = 1e-4 * torch.linalg.vector_norm(y, dim=-1, keepdim=True)
         active = g >= -reach * torch.linalg.vector_norm(rows[..., p:, :], dim=-1)
         rows = torch.cat([rows[..., :p, :], -torch.where(active.unsqueeze(-1), rows[..., p:, :], 0)], -2)
@@ -113,9 +112,9 @@ class MethodOfMultipliers:
         found = torch.where(left <= 0.1 * torch.linalg.vector_norm(force, dim=-2), found.squeeze(-1), 0)
         return found[..., :p], found[..., p:].clamp(min=0)
 
-    @staticmethod
-    def _rows(f: Callable[[Tensor], Tensor], y: Tensor, count: int) -> Tensor:
-        """The Jacobian (…, count, n) of f."""
-        value, pull, *_ = torch.func.vjp(f, y)
+    def rows(self, y: Tensor) -> Tensor:
+        """The Jacobian (…, p + q, n) of the constraints."""
+        value, pull, *_ = torch.func.vjp(lambda y: torch.cat(self.constraints(y), -1), y)
+        count = value.shape[-1]
         units = torch.eye(count, dtype=y.dtype, device=y.device)
         return torch.func.vmap(lambda e: pull(e.expand_as(value))[0])(units).movedim(0, -2)
