@@ -187,6 +187,19 @@ def test_a_copy_keeps_the_verdict_of_the_confirmation(monkeypatch: pytest.Monkey
     )
 
 
+def test_conic_has_one_derivative_and_says_so() -> None:
+    x, p = cp.Variable(3), cp.Parameter(3)
+    problem = cp.Problem(cp.Minimize(cp.maximum(cp.norm(x - p), cp.norm1(x)) + cp.sum_squares(x)))
+    layer, v = bln.from_cvxpy(problem, [p], [x]), torch.tensor([[1.0, 2.0, 3.0]], dtype=F64, requires_grad=True)
+    for scalar in (lambda z: z.sum(), lambda z: z.square().sum(), lambda z: (z * v).sum()):
+        (g,) = torch.autograd.grad(scalar(layer(v)[0]), v, create_graph=True)
+        with pytest.raises(bln.InputError, match="differentiated twice"):
+            g.sum().backward()
+    for transform in (torch.vmap(layer), torch.func.jacrev(layer)):
+        with pytest.raises(bln.InputError, match="no vmap"):
+            transform(v)
+
+
 def test_where_clarabel_stalls_it_starts_again() -> None:
     """Of these 128 programs it leaves 11 at residuals of 1e-6 to 4e-5 when asked for 1e-11."""
     x, p, a = cp.Variable(10), cp.Parameter(10), torch.ones(10, 10, dtype=F64).tril().numpy() / 10

@@ -9,14 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED
 from ..solvers.conic import CLARABEL
+from ..values import transformed
 from .cvxpy_cone import Cone
 from .cvxpy_values import Values
 
 # The optimality conditions of the cone program hold to this, relative to their terms, or the element has not converged.
 ACCEPT = 1e-6
 SCS = {"eps_abs": 1e-10, "eps_rel": 1e-10, "max_iters": 20000}
+FIRST_ORDER = (
+    "it has a plain backward of first order, and no vmap, torch.func, forward mode or double backward; loop over the "
+    "samples, or state the problem so that another solver takes it (layer.explain() says why none does)"
+)
 # Beyond this many unknowns the derivative is found by LSQR on products, which reaches fewer digits.
 DENSE = 120
 
@@ -44,6 +50,8 @@ class Conic:
 
     def solve(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(x, y, status, residual) of each element of the batch, in float64 on the CPU."""
+        if transformed(*values.flat):
+            raise InputError(f"the conic route leaves torch: {FIRST_ORDER}")
         cone, batch = self.cone, values.batch
         parts = [cone.A, cone.b, cone.q]
         a, b, q = (_rows(None if p is None else p(values), batch) for p in parts)
@@ -107,21 +115,34 @@ class _Solve(torch.autograd.Function):
         status = torch.tensor([f[2] for f in found], dtype=torch.int8)
         residual = torch.tensor([float(f[3]) for f in found], dtype=torch.float64)
         ctx.mark_non_differentiable(status, residual)
+        ctx.save_for_backward(a, b, q)
         return x, y, status, residual
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dx: Tensor, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         a, b, q = (np.zeros(shape) for shape in ctx.shapes)
 
         def pull(i: int) -> None:
             if ctx.adjoints[i] is not None:
-                g, h = dx[i].numpy(), dy[i].numpy()
+                g, h = dx[i].detach().numpy(), dy[i].detach().numpy()
                 da, b[i], q[i] = ctx.adjoints[i](g, h, np.zeros_like(h))
                 a[i] = da.data
 
         _each(pull, list(range(len(q))))
-        return torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(q), None, None
+        found = tuple(map(torch.from_numpy, (a, b, q)))
+        return *(_First.apply(t, dx, dy, *ctx.saved_tensors) for t in found), None, None
+
+
+class _First(torch.autograd.Function):
+    """A first derivative as it is; asked for its own it raises, where torch would take it for a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, derivative: Tensor, *sources: Tensor) -> Tensor:
+        return derivative.view_as(derivative)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise InputError(f"the conic route was differentiated twice: {FIRST_ORDER}")
 
 
 def _each(function: Any, items: list[Any]) -> list[Any]:
