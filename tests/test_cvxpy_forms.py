@@ -44,6 +44,8 @@ KINKS: list[Form] = [  # lam ‖x‖₁ but for constants
     lambda x, lam: lam * cp.sum(cp.pos(x) + cp.neg(x)),
     lambda x, lam: lam * cp.sum(2 * cp.pos(x) - x),
     lambda x, lam: lam * cp.norm1(FLIP @ x),
+    lambda x, lam: cp.norm1(lam * x),
+    lambda x, lam: cp.sum(cp.abs(cp.multiply(lam * np.ones(N), 2 * x[ORDER]))) / 2,
     lambda x, lam: lam * cp.sum(cp.abs(cp.reshape(x, (2, 2), order="F"))),
     lambda x, lam: lam * cp.norm1(x) / 2 + lam / 2 * cp.sum(-cp.minimum(x, -x)),
 ]

@@ -180,7 +180,8 @@ class Match:
     def _composed(self, c: Composed) -> Regularizer:
         weights = {"lam": c.weight} if c.more is None else {"lam": c.weight, "delta": c.more}
         body = self.pieces.make(COMPOSED[c.kind], None, **weights)
-        return self.pieces.composed(self.pieces.shifted(body, -c.rows.offset), c.rows.moving or c.rows.matrix)
+        matrix = c.rows.matrix if c.rows.moving is None else c.rows.moving.matrix
+        return self.pieces.composed(self.pieces.shifted(body, -c.rows.offset), matrix)
 
     def _constraints(self) -> None:
         make, sets = self.pieces.make, self.sets

@@ -102,7 +102,10 @@ class Parts:
 
     def add_kink(self, rows: Rows, weight: Quantity) -> None:
         """Σ weight_i |(M x + o)_i|."""
-        if (e := single(rows)) is not None:
+        own = rows.moving
+        if own is not None and own.index is not None and rows.offset.is_number(0.0):
+            self.kinks.append(Spot(own.index, weight * own.scale.map(torch.abs), Quantity(0.0)))
+        elif (e := single(rows)) is not None:
             self.kinks.append(Spot(e.index, weight * Quantity(np.abs(e.scale)), e.shift))
         elif (step := _differences(rows, self.n)) is not None:
             self.variation.append(weight * Quantity(step))
@@ -114,15 +117,23 @@ class Parts:
         if (e := single(rows)) is not None:
             self.squares.append(Spot(e.index, weight * Quantity(2 * e.scale**2), e.shift))
             return
-        if rows.moving is not None:
-            self.composed.append(Composed("square", rows, weight * Quantity(2.0)))
+        if (own := rows.moving) is not None:
+            if own.index is None:
+                self.composed.append(Composed("square", rows, weight * Quantity(2.0)))
+                return
+            twice = weight * own.scale * Quantity(2.0)
+            self.squares.append(Spot(own.index, twice * own.scale, Quantity(0.0)))
+            self.linear.append((twice * rows.offset).spread(own.index, self.n))
+            self.constants.append(summed(weight * rows.offset * rows.offset, len(own.index)))
             return
         gram = (rows.matrix.T @ rows.matrix).toarray()
-        own = np.diag(gram)
-        if weight.number is None or np.abs(gram - np.diag(own)).max() > 1e-13 * own.max():  # rounding of the products
+        sizes = np.diag(gram)
+        if (
+            weight.number is None or np.abs(gram - np.diag(sizes)).max() > 1e-13 * sizes.max()
+        ):  # rounding of the products
             self.composed.append(Composed("square", rows, weight * Quantity(2.0)))
             return
-        self.squares.append(Spot(np.arange(self.n), weight * Quantity(2 * own), Quantity(0.0)))
+        self.squares.append(Spot(np.arange(self.n), weight * Quantity(2 * sizes), Quantity(0.0)))
         self.linear.append(through(rows.matrix * 2, weight * rows.offset))
         self.constants.append(summed(weight * rows.offset * rows.offset, rows.matrix.shape[0]))
 

@@ -17,17 +17,26 @@ from .cvxpy_values import Affine, Parameters
 
 
 class Rows:
-    """M x + o: a constant sparse matrix (rows, n) and an offset; or M of parameters, ``moving`` (…, rows, n)."""
+    """M x + o: a constant sparse matrix (rows, n) and an offset; or M of parameters, ``moving``."""
 
-    def __init__(self, constant: Any, offset: Quantity, moving: Quantity | None = None, words: str = ""):
-        self.constant, self.offset, self.moving, self.words = constant, offset, moving, words
+    def __init__(self, constant: Any, offset: Quantity, moving: Moving | None = None):
+        self.constant, self.offset, self.moving = constant, offset, moving
 
     @property
     def matrix(self) -> Any:
         """The constant M; InputError where there is none."""
         if self.moving is not None:
-            raise InputError(self.words)
+            raise InputError(self.moving.words)
         return self.constant
+
+
+class Moving(NamedTuple):
+    """M (…, rows, n) of parameters; where each row holds one entry of its own, ``index`` and ``scale``: s_i x_j."""
+
+    matrix: Quantity
+    words: str
+    index: np.ndarray | None = None  # type: ignore[assignment]
+    scale: Quantity = Quantity(0.0)
 
 
 def tall(rows: Rows, size: int) -> Rows:
@@ -228,8 +237,12 @@ class Table:
         offset = self._affine(constant[0], constant[2], constant[3], size)
         if (parameter != self.parameters.total).any():
             flat = self._affine(row * self.n + column, parameter, data, size * self.n)
-            moving = flat.map(lambda t: t.unflatten(-1, (size, self.n)))
-            return Rows(None, offset, moving, f"{self.expressions[k]} multiplies the variable by a parameter")
+            words = f"{self.expressions[k]} multiplies the variable by a parameter"
+            moving = Moving(flat.map(lambda t: t.unflatten(-1, (size, self.n))), words)
+            places = np.unique(np.stack([row, column]), axis=1)
+            if np.array_equal(places[0], np.arange(size)) and len(set(places[1].tolist())) == size:
+                moving = moving._replace(index=places[1], scale=self._affine(row, parameter, data, size))
+            return Rows(None, offset, moving)
         matrix = sp.csr_array(sp.coo_array((data, (row, column)), shape=(size, self.n)))
         matrix.eliminate_zeros()
         return Rows(matrix, offset)
