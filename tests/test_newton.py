@@ -179,6 +179,32 @@ def test_what_is_not_convex_is_refuted_on_samples() -> None:
         bln.bregman_prox(bln.legendre.Energy(), Power("saddle"), V, "newton", on_failure="ignore")
 
 
+def test_what_is_not_convex_behind_a_map_or_entry_by_entry_is_refuted() -> None:
+    class Bump(bln.regularizers.Smooth):
+        def value(self, z: torch.Tensor) -> torch.Tensor:
+            return -torch.nn.functional.softplus(z)
+
+    for g in (Bump().precompose(3 * A), 0.5 * Bump() + Layer(A)):
+        with pytest.raises(bln.InputError, match="not convex: at two points"):
+            bln.bregman_prox(bln.legendre.Energy(), g, V, on_failure="ignore")
+
+
+def test_a_function_that_cannot_be_evaluated_is_named() -> None:
+    for function in (torch.nn.Bilinear(N, N, 1), lambda z: z.sum(-1)):
+        layer = bln.BilevelLayer(bln.couplings.Function(function), bln.divergences.SquaredEuclidean())
+        with pytest.raises(
+            bln.InputError, match=r"cannot be evaluated at points of shape \(5, 3\) and dtype torch.float64"
+        ):
+            layer(V)
+
+
+def test_a_kink_of_a_function_taken_for_smooth_is_told() -> None:
+    """Its Hessian is a zero without storage."""
+    f = bln.couplings.Function(lambda z, z_prev: (z - z_prev - 0.05).abs().sum(-1))
+    found = bln.BilevelLayer(f, bln.divergences.SquaredEuclidean(), on_failure="ignore").solve(V)
+    assert found.status.tolist() == [int(bln.Status.invalid)] * len(V)
+
+
 def test_what_is_not_convex_is_flagged_at_the_solution() -> None:
     """As under compile, where no sample is looked at: the search starts and rests at the maximum 0."""
     phi, g = bln.legendre.Energy(), Power("saddle")

@@ -54,3 +54,21 @@ def test_a_search_inside_that_fails_is_not_infeasible() -> None:
     assert (found.status == bln.Status.invalid).all()
     with pytest.raises(bln.SolveError, match="it has a kink"):
         bln.bregman_prox(L.Energy(), Length() + R.TV1d(0.1), V)
+
+
+def test_a_piece_by_value_with_a_weight_for_each_entry_of_the_image() -> None:
+    weights = torch.linspace(0.05, 0.2, len(K), dtype=V.dtype)
+    found = bln.bregman_prox(L.Energy(), GByValue(R.L1(weights)).precompose(K), V)
+    assert torch.allclose(found, bln.bregman_prox(L.Energy(), R.L1(weights).precompose(K), V), rtol=1e-8, atol=1e-10)
+
+
+class Fold(R.Separable):
+    def value(self, z: Tensor) -> Tensor:
+        return -0.5 * z.abs()
+
+
+@pytest.mark.parametrize("g", [Fold().precompose(K), 2.0 * Fold() + R.L2Ball(1.0) + R.TV1d(0.1)], ids=["image", "z"])
+def test_a_piece_that_is_not_convex_is_refuted(g: Any) -> None:
+    """Away from its kink it is convex, so that nothing is seen at a solution."""
+    with pytest.raises(bln.InputError, match="Fold is not convex: at two points"):
+        bln.solve_prox(L.Energy(), g, V, on_failure="ignore")

@@ -33,7 +33,7 @@ class Curvature(NamedTuple):
         diagonal, full, _ = self.formed()
         return Curvature(
             None if diagonal is None else c**2 * diagonal,
-            None if full is None else (c.unsqueeze(-1) * full).mul_(c.unsqueeze(-2)),
+            None if full is None else c.unsqueeze(-1) * full * c.unsqueeze(-2),
         )
 
     def __matmul__(self, x: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..legendre import Legendre
-from ..regularizers import Precomposed, Scaled
+from ..legendre import Legendre, Separable
+from ..regularizers import Scaled
 from ..values import readable
 
 SCALES = (0.1, 1.0, 4.0)
@@ -20,17 +20,18 @@ _seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
-    """InputError, with two points, where a piece given by its value alone is not convex between points of ``like``'s
-    shape, or its value has not one number an event. Each piece is looked at once, where values can be read.
+    """InputError, with two points, where a piece is not convex between points of ``like``'s shape, cannot be evaluated
+    there, or has not one number an event. Each piece is looked at once, where values can be read; of φ, where it is
+    given by its value alone.
 
     ``point``: ℝⁿ → the domain.
     """
-    fresh = [p for p in map(_core, pieces) if _by_value(p) and p not in _seen]
+    fresh = [p for p in map(core, pieces) if p not in _seen and not _stated(p)]
     if not fresh or not like.numel() or not readable(like, *(t for p in fresh for t in p.tensors())):
         return
     with torch.no_grad():
         for piece in fresh:
-            _check_shape(piece, like.shape, piece.value(point(torch.zeros_like(like))).shape)
+            _check_shape(piece, like.shape, _value(piece, point(torch.zeros_like(like))).shape)
             for k, scale in enumerate(SCALES):
                 _check_chord(piece, *(point(scale * _drawn(like, 2 * k + end)) for end in (0, 1)))
     _seen.update(fresh)
@@ -43,15 +44,24 @@ def _drawn(like: Tensor, k: int) -> Tensor:
     return torch.special.ndtri(golden.clamp(1e-6, 1 - 1e-6)).reshape(like.shape).to(like.dtype)
 
 
-def _core(piece: Any) -> Any:
+def core(piece: Any) -> Any:
     """The function inside weights and linear maps, as far as it acts on z itself."""
-    return _core(piece.inner) if isinstance(piece, Scaled) else piece
+    return core(piece.inner) if isinstance(piece, Scaled) else piece
 
 
-def _by_value(piece: Any) -> bool:
-    if isinstance(piece, Legendre):
-        return type(piece).grad is Legendre.grad
-    return piece.event_ndim > 0 and not isinstance(piece, Precomposed)
+def _stated(piece: Any) -> bool:
+    """Whether it is a φ of which more than the value is given."""
+    return isinstance(piece, Legendre) and type(piece).grad not in (Legendre.grad, Separable.grad)
+
+
+def _value(piece: Any, z: Tensor) -> Tensor:
+    try:
+        return piece.value(z)  # type: ignore[no-any-return]
+    except Exception as failure:  # a user's function raises what it likes
+        raise InputError(
+            f"{piece.label} cannot be evaluated at points of shape {tuple(z.shape)} and dtype {z.dtype}: {failure}. "
+            f"z has z⁻'s dtype, and is float32 where z⁻ is half: keep learned tensors in it"
+        ) from failure
 
 
 def _check_shape(piece: Any, points: torch.Size, found: torch.Size) -> None:

@@ -14,10 +14,11 @@ from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Near
-from ..regularizers import Regularizer, SquaredL2, Sum, Zero
+from ..regularizers import Regularizer, Separable, SquaredL2, Sum, Zero
 from ..regularizers.lens import Lens
 from ..solution import KINK
 from .newton import Newton, NewtonMap, rough
+from .samples import core
 from .scalar import Scalar
 
 RHO = tuple(100.0**-k for k in range(7))  # of (ρ/2)‖z‖², from one that helps any problem to one that changes none
@@ -45,6 +46,8 @@ class Split:
         self.outer = [lens for lens in lenses if not any(lens.term is t for t in inside)]
         pieces = [phi, *terms]
         self.event_ndim = max(max(p.event_ndim, *(-d for d in getattr(p, "dims", ())), 0) for p in pieces)
+        bodies = [(lens, core(t)) for lens in lenses for t in lens.body.terms()]
+        self.by_value = [(lens, b) for lens, b in bodies if not b.event_ndim and type(b).prox is Separable.prox]
         self.diagonal = all(p.event_ndim == 0 for p in (phi, *inside))
         self.pull: Any = None
         self.guide = None if self.whole else self._guide()

@@ -19,8 +19,10 @@ from ..solution import INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED, worst
 from ..values import tracked
 from .base import Iterative
 from .certificate import Certificate, Term
+from .charts import chart
 from .dual_problem import Dual, scaled_rows, vectors
 from .inverse import flat
+from .samples import refute
 from .split import RHO, Split
 from .twin import Held, Twin, tensors_of
 
@@ -132,6 +134,8 @@ class SplittingMap(Map):
         dims = tuple(range(-n, 0))
         good = v.detach().isfinite().all(dims, keepdim=True) if n else v.detach().isfinite()
         v = torch.where(good, v, 0.0)
+        for lens, body in split.by_value:
+            refute([body], v.new_zeros(lens.shapes(v)[-1]), lambda x, body=body: chart(body.domain, x)[0])
         tensors = tensors_of([self.phi, *self.terms])
         widths = [math.prod(lens.shapes(v)[-1][v.ndim - n :]) for lens in split.outer]
         graph = tracked(v, *tensors)
