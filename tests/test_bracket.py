@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bilevelnet.numerics.bracket import FOUND, JUMP, bracketed_root
+from bilevelnet.numerics.bracket import FOUND, JUMP, LIMIT, bracketed_root
 
 
 def power(p: float, w: Tensor):
@@ -39,3 +39,13 @@ def test_a_jump_is_found_where_it_is(at: float) -> None:
     )
     assert bool((found.code == JUMP).all())
     assert torch.allclose(found.x, torch.full_like(start, at), rtol=1e-15, atol=0.0)
+
+
+def test_a_jump_from_a_value_near_zero_is_found_soon() -> None:
+    """f = x below 0, x + 1 from there on, with a slope of 2: Newton alone would halve x a thousand times."""
+    start = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    found = bracketed_root(
+        lambda x: (x + torch.where(x < 0, 0.0, 1.0), torch.full_like(x, 2.0), lambda: x.abs()), start, 100
+    )
+    assert bool((found.code != LIMIT).all())
+    assert bool((found.x.abs() < 1e-300).all())

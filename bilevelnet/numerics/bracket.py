@@ -59,8 +59,9 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         ulps = (2 * eps * size_of_x).clamp(min=tiny)
         tight = ~is_open & (width <= ulps)
         active = code == LIMIT
-        # At a jump the value is far above rounding and what the slope gives over some ulp.
-        rounded = value.isfinite() & (value.abs() <= torch.maximum(slope * (16 * ulps), 64 * eps * size))
+        # At a jump the value is far above rounding and what the slope gives over some ulp, of x and of terms of size 1.
+        some = 16 * ulps.clamp(min=eps / 16)
+        rounded = value.isfinite() & (value.abs() <= torch.maximum(slope * some, 64 * eps * size))
         jump = tight & ~resting & ~rounded
         zero_inside = (lo <= 0) & (hi >= 0)
         ended = small | resting | tight
@@ -70,7 +71,9 @@ def bracketed_root(f: Function, start: Tensor, max_iter: int = 100, tol: float =
         middle = torch.where(
             width <= 0.5 * (1 + lo.abs()), lo + width / 2, torch.sinh((torch.asinh(lo) + torch.asinh(hi)) / 2)
         )
-        middle = torch.where(size_of_x <= eps / 16, _middle_near_zero(lo, hi, tiny), middle)
+        near_zero = size_of_x <= eps / 16
+        middle = torch.where(near_zero, _middle_near_zero(lo, hi, tiny), middle)
+        inside &= ~(near_zero & zero_inside)  # Newton halves x without end where f jumps at 0 from a value near 0
         other = torch.where(is_open, torch.where(below, x + reach, x - reach), middle)
         reach = torch.where(is_open & ~inside, torch.maximum(4 * reach, reach**1.5), reach)
         size_of_step = torch.where(inside, moved, torch.inf)
