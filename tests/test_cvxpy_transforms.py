@@ -73,6 +73,24 @@ KNOWN = {
 }
 
 
+K = torch.randn(3, N, generator=torch.Generator().manual_seed(3), dtype=F64).numpy()
+COUPLED = {  # by the solver that takes it: no formula is known
+    "quadratic": lambda x, p, w: (cp.sum_squares(K @ x) + near(x, p) + w * cp.sum(x), [K @ x <= 0.5]),
+    "newton": lambda x, p, w: (cp.sum(cp.logistic(K @ x)) + near(x, p) + w * cp.sum(x), []),
+    "splitting": lambda x, p, w: (near(x, p) + w * cp.norm(K @ x) + cp.norm1(x), []),
+}
+
+
+def layer_of(name: str) -> Any:
+    if name in KNOWN:
+        return KNOWN[name].layer()
+    layer = Known(
+        lambda x, p, w: ((found := COUPLED[name](x, p, w)) and cp.Minimize(found[0]), found[1]), shrunk
+    ).layer()
+    assert layer.route.name == name, layer.explain()
+    return layer
+
+
 CLOSED = [name for name, known in KNOWN.items() if known.solver == "closed_form"]
 
 
@@ -102,17 +120,17 @@ def test_is_the_formula(name: str) -> None:
     torch.testing.assert_close(gradients(z, (p, w)), gradients(expected, (p, w)), atol=1e-13, rtol=0)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", [*KNOWN, *COUPLED])
 def test_vmap_and_double_backward(name: str) -> None:
-    layer, (p, w) = KNOWN[name].layer(), points()
+    layer, (p, w) = layer_of(name), points()
     torch.testing.assert_close(torch.vmap(layer)(p, w)[0], layer(p, w)[0], atol=1e-15, rtol=0)  # the same operations
     assert torch.autograd.gradgradcheck(lambda *given: layer(*given)[0], (p, w))
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", ["soft", "plane in a box"])
+@pytest.mark.parametrize("name", ["soft", "plane in a box", "quadratic", "newton", "splitting"])
 def test_is_one_graph(name: str) -> None:
-    layer, (p, w) = KNOWN[name].layer(), points()
+    layer, (p, w) = layer_of(name), points()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     z, expected = compiled(p, w)[0], layer(p, w)[0]
     torch.testing.assert_close(z, expected, atol=1e-15, rtol=0)  # the same operations

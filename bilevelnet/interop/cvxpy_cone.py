@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ class Cone:
         if self.form.reduced_P.problem_data_index is not None:
             self.P = Affine.of(self.form.reduced_P.reduced_mat @ select, parameters)
             self.P_place = _places(self.form.reduced_P.problem_data_index)
+            self.P_flat, self.upper = _flat(*self.P_place, self.n), bool((self.P_place[0] <= self.P_place[1]).all())
         index = self.form.reduced_A.problem_data_index
         self.m = 0 if index is None else int(index[2][0])
         rows, columns, values = np.zeros(0, int), np.zeros(0, int), None
@@ -48,6 +48,7 @@ class Cone:
         left = columns < self.n
         self.A_place = rows[left], columns[left]
         self.b_rows = rows[~left]
+        self.A_flat, self.b_flat = _flat(*self.A_place, self.n), _flat(self.b_rows, 0, 1)
         self.A = None if values is None else Affine.of(-values[left], parameters)  # s = b − A x
         self.b = None if values is None else Affine.of(values[~left], parameters)
 
@@ -79,14 +80,14 @@ class Cone:
     def dense(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """(P, q, A, b, G, h) of min ½x'Px + q'x, A x = b, G x ≤ h, each with the batch of its own parameters alone."""
         q = self.q(values)
-        P = q.new_zeros(self.n, self.n) if self.P is None else _fill(self.P(values), self.P_place, (self.n, self.n))
-        if self.P is not None:  # the upper triangle is given
-            P = P + P.triu(1).mT if _is_upper(self.P_place) else P
+        P = q.new_zeros(self.n, self.n) if self.P is None else _fill(self.P(values), self.P_flat, (self.n, self.n))
+        if self.P is not None and self.upper:  # only the upper triangle is given
+            P = P + P.triu(1).mT
         if self.A is None or self.b is None:
             empty = q.new_zeros(0, self.n), q.new_zeros(0)
             return P, q, *empty, *empty
-        rows = _fill(self.A(values), self.A_place, (self.m, self.n))
-        level = _fill(self.b(values), (self.b_rows, np.zeros_like(self.b_rows)), (self.m, 1)).squeeze(-1)
+        rows = _fill(self.A(values), self.A_flat, (self.m, self.n))
+        level = _fill(self.b(values), self.b_flat, (self.m, 1)).squeeze(-1)
         k = self.dims.zero
         return P, q, rows[..., :k, :], level[..., :k], rows[..., k:, :], level[..., k:]
 
@@ -176,11 +177,12 @@ def _places(index: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(rows), np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
 
 
-def _is_upper(place: Sequence[np.ndarray]) -> bool:
-    return bool((place[0] <= place[1]).all())
+def _flat(rows: Any, columns: Any, width: int) -> Tensor:
+    """The places of entries in a matrix, row by row."""
+    return torch.from_numpy(np.asarray(rows * width + columns, dtype=np.int64))
 
 
-def _fill(data: Tensor, place: Sequence[np.ndarray], shape: tuple[int, int]) -> Tensor:
+def _fill(data: Tensor, where: Tensor, shape: tuple[int, int]) -> Tensor:
     """A dense matrix of these entries."""
-    where = torch.from_numpy(place[0] * shape[1] + place[1]).to(data.device)
-    return data.new_zeros(*data.shape[:-1], shape[0] * shape[1]).index_add(-1, where, data).unflatten(-1, shape)
+    empty = data.new_zeros(*data.shape[:-1], shape[0] * shape[1])
+    return empty.index_add(-1, where.to(data.device), data).unflatten(-1, shape)

@@ -48,18 +48,18 @@ class Conic:
         counts = np.bincount(cone.A_place[1], minlength=cone.n) if cone.m else np.zeros(cone.n, int)
         self.pointers = np.concatenate([[0], np.cumsum(counts)])
 
-    def solve(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def solve(self, values: Values, full: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(x, y, status, residual) of each element of the batch, in float64 on the CPU."""
         if transformed(*values.flat):
             raise InputError(f"the conic route leaves torch: {FIRST_ORDER}")
         cone, batch = self.cone, values.batch
         parts = [cone.A, cone.b, cone.q]
         a, b, q = (_rows(None if p is None else p(values), batch) for p in parts)
-        full = torch.zeros(len(q), cone.m, dtype=torch.float64)
+        level = torch.zeros(len(q), cone.m, dtype=torch.float64)
         if cone.m:
-            full = full.index_add(-1, torch.from_numpy(cone.b_rows).long(), b)
-        graph = torch.is_grad_enabled() and any(t.requires_grad for t in (a, full, q))
-        x, y, status, residual = _Solve.apply(a[:, self.order], full, q, self, graph)
+            level = level.index_add(-1, torch.from_numpy(cone.b_rows).long(), b)
+        graph = torch.is_grad_enabled() and any(t.requires_grad for t in (a, level, q))
+        x, y, status, residual = _Solve.apply(a[:, self.order], level, q, self, graph)
         shaped = (t.unflatten(0, batch) if batch else t.squeeze(0) for t in (x, y, status, residual))
         return tuple(shaped)  # type: ignore[return-value]
 

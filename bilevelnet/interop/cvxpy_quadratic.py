@@ -11,7 +11,8 @@ from ..values import readable
 from .cvxpy_cone import Cone
 from .cvxpy_eliminate import Elimination, Program
 from .cvxpy_values import Values
-from .quadratic import solve_qp
+from .quadratic import Solved
+from .quadratic_data import given
 
 LARGEST = 1000  # variables and rows of a program held as dense matrices: 128 of them take 1 GB in float64
 
@@ -28,8 +29,8 @@ class Quadratic:
             raise InputError(f"{cone.n} variables and {cone.m} rows are more than the {LARGEST} that are kept dense")
         self.cone, self.elimination = cone, Elimination.of(cone)
 
-    def solve(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(x, y, status, residual) of each element of the batch, in float64."""
+    def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """(x, y, status, the residual where ``full``) of each element of the batch, in float64."""
         program, dims = [t.double() for t in self.cone.dense(values)], (2, 1, 2, 1, 2, 1)
         good = torch.ones(values.batch, dtype=torch.bool, device=values.like.device)
         for t, d in zip(program, dims, strict=True):
@@ -47,11 +48,11 @@ class Quadratic:
         small, moved = whole, None
         if self.elimination is not None:
             small, moved = self.elimination.reduced(whole)
-        found = solve_qp(*small, on_failure="ignore")
-        z, y = found.z, torch.cat([found.multipliers[k] for k in ("equality", "inequality")], -1)
+        found = Solved(given(*small), on_failure="ignore")
+        z, y = found.z, torch.cat(found.multipliers(), -1)
         if self.elimination is not None and moved is not None:
             z, y = self.elimination.recovered(whole, moved, z, y)
-        return z, y, torch.where(good, found.status, INVALID), found.residual
+        return z, y, torch.where(good, found.status, INVALID), found.solution().residual if full else None
 
     def explain(self) -> str:
         cone, solved = self.cone, 0 if self.elimination is None else len(self.elimination.rows)

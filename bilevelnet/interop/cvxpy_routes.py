@@ -48,7 +48,7 @@ class ConeRoute(Route):
         self.solver, self.recoveries, self.name = solver, recoveries, solver.name
 
     def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
-        x, y, status, residual = self.solver.solve(values)
+        x, y, status, residual = self.solver.solve(values, full)
         return [r(x, y) for r in self.recoveries], status, residual
 
     def explain(self) -> str:

@@ -53,7 +53,7 @@ def qp(
     Raises InputError for wrong shapes, NaN and a Q that is not positive semidefinite, SolveError as ``on_failure``
     ("raise", "warn", "nan", "ignore") says where an element has no solution; it is NaN there.
     """
-    solved = _Solved(given(Q, q, A, b, G, h), **options)
+    solved = Solved(given(Q, q, A, b, G, h), **options)
     return solved.z, solved.multipliers()
 
 
@@ -66,7 +66,7 @@ def solve_qp(
     definite, else ∞. multipliers: "equality" y and "inequality" λ, where an element is infeasible the combination with
     Aᵀy + Gᵀλ = 0, λ ≥ 0, bᵀy + hᵀλ = −1; "direction": where it is unbounded, d with Qd = 0, Ad = 0, Gd ≤ 0, qᵀd = −1.
     """
-    return _Solved(given(Q, q, A, b, G, h), **options).solution()
+    return Solved(given(Q, q, A, b, G, h), **options).solution()
 
 
 class QPLayer(nn.Module):
@@ -82,7 +82,7 @@ class QPLayer(nn.Module):
         return qp(Q, p, A, b, G, h, on_failure=self.on_failure, max_iter=self.max_iter)[0]
 
 
-class _Solved:
+class Solved:
     """One call: the program, what the search found, and z after the policy."""
 
     def __init__(
