@@ -39,6 +39,16 @@ def test_each_element_has_its_status() -> None:
         qp(Q, q, None, None, G, h)
 
 
+@pytest.mark.parametrize("bound", [0.5, 0.55, 2.0])
+def test_repeated_rows_lose_no_digit(bound: float) -> None:
+    """An equation and an inequality twice, the latter weakly active or apart."""
+    eye = torch.eye(2, dtype=torch.float64)
+    A, b = torch.tensor([[1.0, 1.0], [2.0, 2.0]]).double(), torch.tensor([1.0, 2.0]).double()
+    sol = solve_qp(eye, eye.new_tensor([-2.0, -2.0]), A, b, eye[:1].expand(2, 2), eye.new_tensor([bound, bound]))
+    assert (sol.z - 0.5).abs().max() <= 1e-15  # one rounding of 1/2, of the sum of the equations another
+    assert sol.residual <= 1e-14
+
+
 def test_the_call_of_qpth() -> None:
     Q, q, A, b, G, h = draw(3, 4, 1, 6)
     layer, empty = QPLayer(), torch.Tensor()

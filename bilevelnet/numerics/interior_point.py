@@ -17,6 +17,8 @@ from .kkt import HARD
 
 Pair = tuple[Tensor, Tensor]
 CENTRED = 0.01  # the least share of μ aimed at
+SHORT = 0.995  # of the way to the boundary is gone: s and λ stay inside
+INSIDE = 1e-8  # the least start of s and λ, which a minimiser on all its rows would put at 0; in scaled units
 
 
 class Factored(Protocol):
@@ -53,7 +55,7 @@ def begin(system: Equations, q: Tensor, d: Tensor, p: int) -> Interior:
     m = d.shape[-1] - p
     z, w = system.factor(_weights(p, d.new_ones(len(d), m))).solve(-q, d)
     y, inner = w.split([p, m], -1)
-    floor = inner.abs().mean(-1, keepdim=True).clamp(min=1e-8)
+    floor = inner.abs().mean(-1, keepdim=True).clamp(min=INSIDE)
     s, dual = (-inner).clamp(min=0) + floor, inner.clamp(min=0) + floor
     w = torch.cat([y, dual], -1)
     force, image = system.image(z, w)
@@ -78,7 +80,7 @@ def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) 
         target, trust = (sigma**3).clamp(min=CENTRED) * mu, (2 * length).clamp(max=1.0).square()
         move = s - (target - trust * ds * dl) / dual
         dz, dw, ds, dl = _step(factor, force, room, ratio, p, move)
-        length = 0.995 * _length(s, ds, dual, dl)
+        length = SHORT * _length(s, ds, dual, dl)
         whole = dw.sum(-1, keepdim=True) + dz.sum(-1, keepdim=True)
         length = torch.where(active & whole.isfinite(), length.clamp(max=1.0), 0.0)
         rest = 1 - length
@@ -118,4 +120,4 @@ def _step(factor: Factored, force: Tensor, room: Tensor, ratio: Tensor, p: int, 
 def _length(s: Tensor, ds: Tensor, dual: Tensor, dl: Tensor) -> Tensor:
     """The longest step, at most about 1, that keeps s and λ from being negative."""
     fall = torch.minimum((ds / s).amin(-1, keepdim=True), (dl / dual).amin(-1, keepdim=True))
-    return 1 / (-fall).clamp(min=0.995)
+    return 1 / (-fall).clamp(min=SHORT)

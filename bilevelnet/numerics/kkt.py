@@ -14,7 +14,8 @@ HARD = 1e6  # 1/ε: refinement gains at least this factor, over the least eigenv
 PROXIMAL = 1e-9  # added to Q for its factor: above the rounding of Q + Cᵀ D C, and refined away
 REFINEMENTS = 30
 ROUNDING = 32  # times eps: the rounding of a sum of some tens of terms as large as the largest
-TINY = 1e-300
+TINY = 1e-300  # a size of 0 is divided by: of a program all of whose numbers are 0, or of no rows
+WELL = 1e-3  # least pivot over largest of a Q that is eliminated: its inverse loses no more than PROXIMAL does
 
 
 def times(matrix: Tensor, x: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class System:
         self.factor_q, info = torch.linalg.cholesky_ex(self.shifted)
         self.convex = info == 0
         pivots = torch.diagonal(self.factor_q, dim1=-2, dim2=-1)
-        self.thin = rows < n and bool((pivots.amin(-1) > 1e-3 * pivots.amax(-1)).all() & self.convex.all())
+        self.thin = rows < n and bool((pivots.amin(-1) > WELL * pivots.amax(-1)).all() & self.convex.all())
         if self.thin:
             self.back = torch.cholesky_solve(c.mT, self.factor_q)  # Q⁻¹ Cᵀ
             self.gram = c @ self.back
@@ -99,7 +100,7 @@ class Factor:
             # What no (z, w) reaches stays: the rest is watched for its change, once it has gone from a over to c.
             moved = torch.cat([ra / force[:, None], rc / room[:, None]], -1)
             before, rest, change = change, moved, largest(moved - rest)
-            stalled = (change >= 0.5 * before) & ((norm <= eps**0.5) | (iteration > 3))
+            stalled = (change >= 0.5 * before) & before.isfinite() & ((norm <= eps**0.5) | (iteration > 3))
             if bool(((norm <= ROUNDING * eps) | stalled).all()):
                 break
             dz, dw = self.solve(ra, rc)

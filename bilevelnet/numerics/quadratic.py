@@ -21,6 +21,7 @@ from .kkt_scaling import Scaled, scaled
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
 ROUNDS = 10  # changes of the set of active rows before the interior point goes on
 PATIENCE = 30  # interior steps for one gap, before an element is asked whether it has a solution at all
+NEAR = 1e3  # times eps: by how much a row or a force may be missed, sums of some hundred terms and a condition of ten
 NONZERO = 1e-9  # of a projection of a vector of size 1: what a proof may be short of the rounding of its 1e-13 or so
 INFEASIBLE, UNBOUNDED, NOT_CONVEX = 10, 11, 12  # codes beside those of bracket.py
 
@@ -154,14 +155,14 @@ def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor)
         z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(-q, d, z, w)
         excess = times(system.c, z) - d
         force_size = largest(q) + largest(w)
-        slack = 1e3 * eps * (d.abs() + (largest(z) + force_size / HARD).unsqueeze(-1))
-        load = 1e3 * eps * (force_size + largest(z)).unsqueeze(-1)
+        slack = NEAR * eps * (d.abs() + (largest(z) + force_size / HARD).unsqueeze(-1))
+        load = NEAR * eps * (force_size + largest(z)).unsqueeze(-1)
         wrong = ~equation & torch.where(active, w < -load, excess > slack)
         stays = ~wrong.any(-1)
         good = stays & (room.abs() <= slack).all(-1) & (force.abs() <= load).all(-1)
         if bool(good.any()):
             held = active | (excess.abs() <= slack)
-            w = torch.where(equation, w, w.clamp(min=0))
+            w = torch.where(equation, w, w.clamp(min=0))  # what is below 0 is above −load
             where = places[good]
             out.z[where], out.w[where], out.active[where], out.code[where] = z[good], w[good], held[good], FOUND
             solved[which[good]] = True

@@ -122,6 +122,7 @@ def _solved(known: Scaled, a: Tensor, b: Tensor, active: Tensor) -> tuple[Tensor
     right, rows = _flat(a, batch, 1) * t / cost, torch.where(keep, _flat(b, batch, 1) * s, 0.0)
     z, w = torch.zeros_like(right), torch.zeros_like(rows)
     found = factor.refine(right, rows, z, w)
+    # Half of the digits are not met where the equations contradict: then the nearest ones that do not are solved.
     missed = torch.maximum(*map(largest, found[2:])) > 1e-8 * torch.maximum(largest(right), largest(rows))
     if bool(missed.any()):
         found = factor.refine(right - found[2], rows - found[3], z, w)
