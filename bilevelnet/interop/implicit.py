@@ -61,7 +61,8 @@ class ImplicitLayer(nn.Module):
     The first ``batch_ndim`` dimensions of z and of the inputs are the batch, each element solved by itself;
     inputs without them, and parameters, are shared, as far as F broadcasts them. z has the batch of the first
     input and the shape ``event_shape`` (that of the first input's elements, if None); ``init`` says where the search
-    begins, zeros if None, and then gives the shape.
+    begins, zeros if None, and then gives the shape. A batch is searched as one; under torch.func.vmap over the inputs
+    its elements are searched one after another, since F may do with them what it likes: give a batch instead.
     """
 
     reasons: Mapping[int, str] = REASONS
