@@ -132,6 +132,25 @@ def test_duals_of_equations_that_are_solved_beforehand() -> None:
         torch.testing.assert_close(z, torch.as_tensor(leaf.value), atol=PEER, rtol=PEER)
 
 
+def test_badly_conditioned_least_squares() -> None:
+    x, a, b = cp.Variable(3), cp.Parameter((5, 3)), cp.Parameter(5)
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(a @ x - b))), [a, b], [x], on_failure="ignore")
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, 3, dtype=F64, generator=generator))[0] for n in (5, 3))
+    for condition in (1e2, 1e4, 1e6, 1e8):
+        matrix = left * torch.tensor([1, condition**-0.5, 1 / condition], dtype=F64) @ right.mT
+        (z,) = layer(matrix, matrix.sum(-1))
+        # what the condition makes of the rounding of b, and not its square
+        torch.testing.assert_close(z, torch.ones(3, dtype=F64), atol=1e-15 * condition + 1e-14, rtol=0)
+    flat = matrix.clone()
+    flat[:, 2] = flat[:, 1]  # several minimisers
+    both, b = torch.stack([matrix, flat]).requires_grad_(), torch.ones(5, dtype=F64)
+    (z,) = layer(both, b)
+    assert bool(z[0].isfinite().all())
+    assert int(layer.solve(flat, b).status) in (bln.Status.converged, bln.Status.max_iter)
+    assert bool(torch.autograd.grad(z[0].sum(), both)[0].isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("low", "words"), [([2.0, 0.0], r"infeasible: .*low <= x"), ([torch.nan, 0.0], "parameter low .* not finite")]
 )

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..numerics.kkt import times
 from ..solution import INVALID
 from ..values import readable
 from .cvxpy_cone import Cone
 from .cvxpy_eliminate import Elimination, Program
+from .cvxpy_equations import stationary
 from .cvxpy_values import Values
 from .quadratic import Solved
 from .quadratic_data import given
@@ -48,19 +50,49 @@ class Quadratic:
         small, moved = whole, None
         if self.elimination is not None:
             small, moved = self.elimination.reduced(whole)
-        found = Solved(given(*small), on_failure="ignore")
-        z, y = found.z, torch.cat(found.multipliers(), -1)
+        z, y, status, residual = _minimum(small, full)
         if self.elimination is not None and moved is not None:
             z, y = self.elimination.recovered(whole, moved, z, y)
-        return z, y, torch.where(good, found.status, INVALID), found.solution().residual if full else None
+        return z, y, torch.where(good, status, INVALID), residual
 
     def explain(self) -> str:
         cone, solved = self.cone, 0 if self.elimination is None else len(self.elimination.rows)
         beforehand = f" ({solved} of them solved beforehand)" if solved else ""
         return (
             f"quadratic: cvxpy's program of {cone.n} variables, {cone.dims.zero} equations{beforehand} and "
-            f"{cone.dims.nonneg} inequalities, all elements at once by interop.solve_qp"
+            f"{cone.dims.nonneg} inequalities, all elements at once by "
+            f"{'interop.solve_qp' if cone.dims.nonneg else 'one linear system'}"
         )
+
+
+Found = tuple[Tensor, Tensor, Tensor, Tensor | None]
+
+
+def _minimum(p: Program, full: bool) -> Found:
+    """(z, y, status, the residual where ``full``): of equations alone by one linear system, where that is regular."""
+    if p.h.shape[-1]:
+        return _searched(p, full)
+    z, y, sound = stationary(p)
+    residual = _residual(p, z, y) if full else None
+    status = torch.zeros_like(sound, dtype=torch.int8)
+    if readable(sound) and bool(sound.all()):
+        return z, y, status, residual
+    w, u, other, gap = _searched(p, full)
+    keep = sound.unsqueeze(-1)
+    if residual is not None and gap is not None:
+        residual = torch.where(sound, residual, gap)
+    return torch.where(keep, z, w), torch.where(keep, y, u), torch.where(sound, status, other), residual
+
+
+@torch.no_grad()
+def _residual(p: Program, z: Tensor, y: Tensor) -> Tensor:
+    force = times(p.P, z) + p.q + times(p.A.mT, y)
+    return torch.linalg.vector_norm(torch.cat([force, times(p.A, z) - p.b], -1), dim=-1)
+
+
+def _searched(p: Program, full: bool) -> Found:
+    found = Solved(given(*p), on_failure="ignore")
+    return found.z, torch.cat(found.multipliers(), -1), found.status, found.solution().residual if full else None
 
 
 def _kept(t: Tensor, good: Tensor, dims: int) -> Tensor:
