@@ -158,3 +158,14 @@ def test_what_leaps_over_its_set_is_invalid() -> None:
         (bln.legendre.LogCosh(), R.Simplex(1e12)),
     ):
         assert bln.solve_prox(phi, g, v, on_failure="nan").status == bln.Status.invalid
+
+
+@pytest.mark.parametrize("phi", [bln.legendre.Exponential(), bln.legendre.Burg(), bln.legendre.LogCosh()], ids=str)
+def test_an_entry_in_no_group_is_the_mirror_map(phi: Any) -> None:
+    """The short group is padded, and the padding lies in the range of ∇φ, which 0 may not: dz/dv = 1/φ''(z)."""
+    v = phi.grad(torch.tensor([[0.3, 0.4, 0.5]], dtype=F64)).requires_grad_()
+    z = bln.bregman_prox(phi, R.GroupLasso(0.1, groups=((0, 1),)), v)
+    (slope,) = torch.autograd.grad(z.sum(), v)
+    assert slope.isfinite().all()
+    torch.testing.assert_close(z[0, 2].item(), 0.5, rtol=1e-14, atol=0.0)
+    torch.testing.assert_close(slope[0, 2], 1 / phi.hessian(z.detach())[0, 2], rtol=1e-13, atol=0.0)

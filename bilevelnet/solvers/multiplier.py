@@ -69,7 +69,7 @@ class Family:
 
     def function(self, v: Tensor, tensors: list[Tensor]) -> Function:
         self.twin.load(tensors)
-        v, keep = masked(v)
+        v, keep = masked(self.split.phi, v)
         return lambda x: self.split.probe(x, v, keep)
 
 
@@ -87,7 +87,7 @@ class MultiplierMap(Map):
         given = equation.gather(v)
         origin = equation.origin(given)
         given = given if origin is None else given - origin
-        finite, keep = masked(given)
+        finite, keep = masked(self.phi, given)
         tensors = tensors_of([self.phi, *self.terms])
         start = self._start(given, finite, keep, init)
         x, code, iterations = search(given, start, tensors, self.family.handle(), self.solver.max_iter, self.solver.tol)
@@ -245,12 +245,12 @@ class MultiplierMap(Map):
         )
 
 
-def masked(v: Tensor) -> tuple[Tensor, Tensor | None]:
-    """(v with its masked entries, −∞, at a finite value, the mask of the others: None where all are seen finite)."""
+def masked(phi: Legendre, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(v with its masked entries, −∞, in the range of ∇φ, the mask of the others: None where all are seen finite)."""
     if all_finite(v):
         return v, None
     keep = v != -math.inf
-    return torch.where(keep, v, 0.0), keep
+    return torch.where(keep, v, anchor(phi, v)), keep
 
 
 def everywhere(keep: Tensor | None, like: Tensor) -> Tensor:
