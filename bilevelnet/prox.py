@@ -16,7 +16,7 @@ from .regularizers import Regularizer
 from .regularizers.group_norms import GroupNorms
 from .solution import KINK, MAX_ITER, Solution, check_policy, judged, settle, squeeze, worst
 from .solvers import Solver, bind
-from .values import at_least_float32, check_floating, extremes, readable
+from .values import all_below, all_finite, at_least_float32, check_floating, extremes, readable
 
 
 def bregman_prox(
@@ -91,13 +91,15 @@ class Bound:
                 f"a weight broadcasts v of shape {tuple(v.shape)} to {tuple(z.shape)}: expand v to it first"
             )
         z = z if z.dtype is dtype else z.to(dtype)
-        return z if status is None else settle(z, judged(z, status, dims), dims, self.on_failure, self.subject)
+        if status is None or (all_below(status, KINK) and all_finite(z)):
+            return z
+        return settle(z, judged(z, status.broadcast_to(z.shape), dims), dims, self.on_failure, self.subject)
 
     def _found(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
         """(z, status), none where one look tells that all is well, or nobody asked."""
         if not self.map.direct:
             outcome = self.map.solve(v)
-            return outcome.z, outcome.status.broadcast_to(v.shape)
+            return outcome.z, outcome.status
         if self.on_failure == "ignore" or not v.numel():
             return self.map.primal(v), None
         if self.map.whole and readable(v):

@@ -66,6 +66,16 @@ def all_finite(x: Tensor) -> bool:
     return -math.inf < low and high < math.inf
 
 
+def all_below(code: Tensor, limit: int) -> bool:
+    """Whether one look at small integers tells that none exceeds the limit; a GPU is not asked.
+
+    The largest of a million int8 costs 0.02 ms, ``any`` 5.
+    """
+    if not readable(code) or code.is_cuda or not code.numel():
+        return False
+    return int(code.amax()) <= limit
+
+
 def check_floating(x: Any, name: str) -> None:
     """InputError unless x is a floating-point torch tensor."""
     if not isinstance(x, Tensor):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..values import all_finite, readable
+from ..values import all_below, all_finite, readable
 from .bracket import FOUND, LIMIT, Found, Function, bracketed_root, newton
 
 BLOCK = 32768  # entries a thread that stay in the cache through an iteration
@@ -79,8 +79,10 @@ def entrywise(family: Any, w: Tensor, start: Tensor | None, tensors: list[Tensor
         at, how = torch.cat([p.x for p in parts]), torch.cat([p.code for p in parts])
         x, code = (at, how) if rest is None else (x.index_copy(0, rest, at), code.index_copy(0, rest, how))
         iterations += max(p.iterations for p in parts)
+        if iterations >= max_iter or all_below(code, FOUND):
+            break
         # What a stage leaves over starts afresh in the next, by itself.
         rest = (code != FOUND).nonzero().squeeze(-1)
-        if not len(rest) or iterations >= max_iter:
+        if not len(rest):
             break
     return Found(x, code, iterations)

@@ -15,13 +15,13 @@ from ..errors import InputError
 from ..legendre import Legendre, Separable
 from ..maps import Near
 from ..numerics import attach
-from ..numerics.bracket import JUMP, LIMIT, NONE, Function
+from ..numerics.bracket import FOUND, JUMP, LIMIT, NONE, Function
 from ..numerics.derivative import derivatives
 from ..numerics.entrywise import in_blocks, single
 from ..numerics.search import search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
-from ..values import readable, tracked
+from ..values import all_below, all_finite, readable, tracked
 from .charts import at_end, chart, common_domain, origin, total, unchart
 from .twin import Held, Twin, tensors_of
 
@@ -132,11 +132,15 @@ class Inverse:
         x, code, iterations = search(w, start, tensors, self.family.handle(), self.max_iter, self.tol)
         with torch.no_grad():
             z = self._primal(x)
-            beyond = ~z.isfinite()  # the range of floats
-            # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
-            at_end = self.at_end(z)
-            jump = (code == JUMP) & ~at_end
-            unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
+            # Where one look tells that every root is found, there is nothing to mark entry by entry.
+            plain = self.tol == 0 and all_below(code, FOUND) and all_finite(z)
+            beyond = jump = unfinished = torch.zeros_like(z, dtype=torch.bool)
+            if not plain:
+                beyond = ~z.isfinite()  # the range of floats
+                # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
+                at_end = self.at_end(z)
+                jump = (code == JUMP) & ~at_end
+                unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
             jump, convex = self._shape(z, jump, single(tensors))
         if tracked(w, *tensors):
             z, u = self._found(x, z, jump, unfinished, (code == NONE) | beyond, w)
@@ -144,11 +148,14 @@ class Inverse:
             with torch.no_grad():
                 u = x if self.in_dual else self._dual(z, jump | unfinished, w, z)
         z, u, stated = self._on_kinks(z, u, w)
+        bounded = not self.terms and self.phi.dual_domain != Interval()
+        if plain and not bounded and bool(convex.all()) and not bool(jump.any()):
+            return Point(z, u, code, iterations)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
         found = torch.where(convex & ~beyond & ~self._overflows(x, code), found, INVALID)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
-        if not self.terms and self.phi.dual_domain != Interval():  # on its edge a rounded residual is 0 far out
+        if bounded:  # on its edge a rounded residual is 0 far out
             status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
         return Point(z, u, status, iterations)
 
