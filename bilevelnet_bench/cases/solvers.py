@@ -3,13 +3,13 @@
 argmin_z φ(z) + h(z) − ⟨z, v⟩, entry by entry or on the simplex Σ z = r. With z = (∇φ + ∂h)⁻¹(w) entry by entry, the
 answer is z(v), or z(v − τ) with Σ z(v − τ) = r; with D = dz/dw the gradient of ⟨c, z⟩ is Dc, or Dc − D Σ Dc/Σ D.
 
-Of a million entropies with squares, in CPU time of one core, exp(v) being 1: 25 by formulas, 120 by values alone, 40 in a
-compiled graph. By formulas an entry costs 2.6 evaluations of exp and six passes each, from a table of roots. By values an
-evaluation is some thirty passes, z log z − z + z²/2 forwards, backwards and backwards again; the search is 55 % of the
-time, two more evaluations look for kinks and concave parts that no formula rules out, one gives the dual point. The search
-is one operator, which a compiled graph calls but does not fuse, and where values cannot be read every mark of a failed
-entry is formed: so compiling does not help it. A graph of fused steps needs the loop in the graph (``while_loop``, without
-derivatives under vmap) or unrolled (a minute to compile).
+Of a million entropies with squares, in CPU time of one core, exp(v) being 1: 25 by formulas, 120 by values alone, 40
+in a compiled graph. By formulas an entry costs 2.6 evaluations of exp and six passes each, from a table of roots. By
+values an evaluation is some thirty passes, z log z − z + z²/2 forwards, backwards and backwards again; the search is
+55 % of the time, two more evaluations look for kinks and concave parts that no formula rules out, one gives the dual
+point. The search is one operator, which a compiled graph calls but does not fuse, and where values cannot be read
+every mark of a failed entry is formed: so compiling does not help it. A graph of fused steps needs the loop in the
+graph (``while_loop``, without derivatives under vmap) or unrolled (a minute to compile).
 """
 
 from __future__ import annotations
