@@ -196,6 +196,7 @@ def cube_root(v: Tensor) -> Tensor:
     return v.sign() * v.abs() ** (1 / 3)
 
 
+@pytest.mark.heavy
 def test_a_value_without_derivative_where_the_search_starts() -> None:
     """φ' is NaN at 0, where the search starts: both sides are found, and 0 itself is told."""
     phi, g = bln.from_activation(cube_root)
