@@ -34,7 +34,8 @@ def bregmanize(
 
     Every activation of a kind in ``replace`` is replaced. A block that adds and then activates, z⁺ = ρ(L z + A(z)),
     becomes z⁺ = prox^φ_g(L ∇φ(z) + A(z)): on the dual state v⁺ = L u + A(∇φ*(u)), u⁺ = T_g(v⁺), so its shortcut carries
-    u instead of z. Max-pooling acts on u. Weights and batch norms stay where they are, under their names.
+    u instead of z. Max-pooling acts on u. Weights and batch norms stay where they are, under their names; a
+    module that is shared has the first of its names.
 
     With (energy, nonneg) for nn.ReLU the result equals the original bit for bit: that network is bilevel as it stands.
     With the softplus it tends, as β → ∞, to the pre-activation twin v⁺ = L v + A(ReLU(v)): each block, at one u, to

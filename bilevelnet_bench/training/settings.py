@@ -45,8 +45,8 @@ class Settings:
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}; known: {', '.join(known)}")
         for what, good, wanted in (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch", self.batch >= 1, "at least 1"),
+            ("epochs", _count(self.epochs), "a whole number, at least 1"),
+            ("batch", _count(self.batch), "a whole number, at least 1"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite"),
             (
                 "momentum",
@@ -54,9 +54,13 @@ class Settings:
                 "of sgd, in [0, 1)",
             ),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0 and finite"),
-            ("milestones", not self.milestones or self.schedule == "steps", 'of the schedule "steps"'),
+            (
+                "milestones",
+                bool(self.milestones) == (self.schedule == "steps"),
+                'of the schedule "steps", which has at least one',
+            ),
             ("holdout", 0 <= self.holdout < 1, "in [0, 1)"),
-            ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
+            ("patience", self.patience is None or _count(self.patience), "a whole number, at least 1, or None"),
         ):
             if not good:
                 raise InputError(f"{what} is {wanted}, not {getattr(self, what)}")
@@ -79,3 +83,7 @@ class Settings:
     def __str__(self) -> str:
         text = f"{self.optimizer}, lr {self.lr:g}, batch {self.batch}, {self.epochs} epochs"
         return text if self.schedule == "constant" else f"{text}, {self.schedule}"
+
+
+def _count(number: int) -> bool:
+    return isinstance(number, int) and number >= 1
