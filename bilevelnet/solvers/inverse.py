@@ -190,6 +190,7 @@ class Inverse:
         convex = ~(second < 0) & (~first.isnan() | self.at_end(z))
         if rough:
             left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
+            # 1: slopes of the user's may be a rest of terms of that size, whose rounding is no kink.
             noise = torch.finfo(z.dtype).eps ** 0.5 * (1 + left.abs() + right.abs())
             jump, convex = jump | (right - left > noise), convex & ~(left - right > noise)
         return jump, convex

@@ -134,7 +134,7 @@ class NormEquation(Norm):
         lam1, lam2 = self.weights(x)
         first, second = self.piece.parts
         first._buffers["lam_value"] = torch.as_tensor(lam1, dtype=x.dtype, device=x.device)
-        second._buffers["lam_value"] = (lam2 * (-x).exp()).clamp(max=_largest(x))
+        second._buffers["lam_value"] = (lam2 * (-x).exp()).clamp(max=_largest(x))  # ∞ · 0 on the way; see ``vanishing``
 
     def fix(self, inner: Any, x: Tensor, v: Tensor) -> None:
         with torch.no_grad():
