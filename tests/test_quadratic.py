@@ -111,3 +111,18 @@ def test_errors_name_the_remedy(change: dict, words: str) -> None:
     arguments = {"Q": torch.eye(2), "q": torch.ones(2)} | change
     with pytest.raises(bln.InputError, match=words):
         qp(**arguments)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e170, 1e290])
+@pytest.mark.parametrize("of", ["objective", "equations", "rows"])
+def test_units_whose_squares_overflow_or_vanish(of: str, size: float) -> None:
+    """In any units z is (b, 2 + 2b), with its derivative in b."""
+    like = {"dtype": torch.float64}
+    unit = {"objective": 1.0, "equations": 1.0, "rows": 1.0, of: size}
+    Q, q = unit["objective"] * torch.eye(2, **like), unit["objective"] * torch.tensor([1.0, -9.0], **like)
+    A, b = unit["equations"] * torch.tensor([[1.0, 0.0]], **like), torch.tensor([1.0], requires_grad=True, **like)
+    G, h = unit["rows"] * torch.tensor([[-1.0, 0.5]], **like), unit["rows"] * torch.ones(1, **like)
+    z, _ = qp(Q, q, A, unit["equations"] * b, G, h)
+    assert torch.allclose(z, torch.tensor([1.0, 4.0], **like), rtol=0, atol=1e-14)
+    (slope,) = torch.autograd.grad(z[1], b)
+    assert abs(slope.item() - 2) < 1e-14

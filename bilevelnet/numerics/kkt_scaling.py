@@ -10,6 +10,7 @@ from torch import Tensor
 from .kkt import System, largest, times
 
 ROUNDS = 2
+FAINT = 1e-280  # a sum of squares below this has lost digits, or has no terms but 0
 
 
 class Scaled(NamedTuple):
@@ -40,6 +41,10 @@ def _scales(q_matrix: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batch = max((q_matrix.shape[:-2], c.shape[:-2]), key=len)
     t = q_matrix.new_ones(*batch, q_matrix.shape[-1])
     q_squares, c_squares = q_matrix.square(), c.square()
+    unit = units = q_matrix.new_ones(())
+    if _beyond(q_squares.sum((-2, -1))) or _beyond(c_squares.sum(-1)):
+        unit, units = (_power_of_two(_some(largest(x))) for x in (q_matrix.flatten(-2), c))
+        q_squares, c_squares = (q_matrix / unit[..., None, None]).square(), (c / units.unsqueeze(-1)).square()
     for last in (*[False] * ROUNDS, True):
         curvature = t * times(q_squares, t.square()).sqrt()
         size = curvature.amax(-1)
@@ -47,7 +52,11 @@ def _scales(q_matrix: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not last:
             share = (curvature / _some(size).unsqueeze(-1)).square()
             t = t / _some((share + t.square() * times(c_squares.mT, s.square())).sqrt()).sqrt()
-    return _power_of_two(t), _power_of_two(s), size
+    return _power_of_two(t), _power_of_two(s) / units, size * unit
+
+
+def _beyond(squares: Tensor) -> bool:
+    return bool(((squares < FAINT) | squares.isinf()).any())
 
 
 def _some(x: Tensor) -> Tensor:
