@@ -126,3 +126,14 @@ def test_units_whose_squares_overflow_or_vanish(of: str, size: float) -> None:
     assert torch.allclose(z, torch.tensor([1.0, 4.0], **like), rtol=0, atol=1e-14)
     (slope,) = torch.autograd.grad(z[1], b)
     assert abs(slope.item() - 2) < 1e-14
+
+
+@pytest.mark.parametrize("force", [0.0, 1e-300, 1e-30, 1.0])
+@pytest.mark.parametrize("upper", [False, True])
+def test_solution_at_zero(force: float, upper: bool) -> None:
+    """No number but the interior point's says what rounding is, where q = 0 and rows are active at z = 0."""
+    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    G, h = (torch.cat([-eye, eye]), torch.cat([zero, zero + 1])) if upper else (-eye, zero)
+    found = solve_qp(eye, (zero + force).requires_grad_(), None, None, G, h)
+    assert found.z.abs().max() < 1e-19  # 1e3 eps of the interior point, which is within 1e-5 here
+    assert found.residual < 1e-19

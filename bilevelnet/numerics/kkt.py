@@ -17,6 +17,8 @@ ROUNDING = 32  # times eps: the rounding of a sum of some tens of terms as large
 TINY = 1e-300  # a size of 0 is divided by: of a program all of whose numbers are 0, or of no rows
 WELL = 1e-3  # least pivot over largest of a Q that is eliminated: its inverse loses no more than PROXIMAL does
 
+Sizes = tuple[Tensor, Tensor]  # max |z| and max |w| of each element
+
 
 def times(matrix: Tensor, x: Tensor) -> Tensor:
     """M x for vectors (B, n), or one."""
@@ -73,11 +75,14 @@ class Factor:
         """(z, w) of the system; w = 0 in the rows that are left out."""
         raise NotImplementedError
 
-    def refine(self, a: Tensor, c: Tensor, z: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def refine(
+        self, a: Tensor, c: Tensor, z: Tensor, w: Tensor, near: Sizes | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The solution for D = ∞ in the kept rows, from (z, w) on, and what is left of a and c, element by element.
 
         z ← z + M⁻¹(rest) is the proximal method of multipliers: where rows depend on one another, w ends next to where
-        it began.
+        it began. ``near``: sizes of a z and w that are near the solution; where that is 0, what is left has no other
+        measure.
         """
         keep = self.d > 0
         w, c = torch.where(keep, w, 0.0), torch.where(keep, c, 0.0)
@@ -92,6 +97,8 @@ class Factor:
             room = torch.maximum(largest(c), largest(z))
             # The rounding of a moves z along the rows by eps a/D at least, that of c moves w by eps c.
             force, room = torch.maximum(force, eps * room), torch.maximum(room, force / HARD)
+            if near is not None:
+                room, force = torch.maximum(room, near[0]), torch.maximum(force, near[1])
             force, room = force.clamp(min=TINY), room.clamp(min=TINY)
             norm = torch.maximum(largest(ra) / force, largest(rc) / room)
             better = norm < least

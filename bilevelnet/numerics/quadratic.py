@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .bracket import FOUND, LIMIT
 from .interior_point import Interior, advance, begin, remainder
-from .kkt import HARD, Condensed, System, largest, times
+from .kkt import HARD, Condensed, Sizes, System, largest, times
 from .kkt_scaling import Scaled, scaled
 
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
@@ -98,8 +98,11 @@ def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | No
         if not len(here.places):
             break
         total += inside.advance(gap, min(PATIENCE, max_iter - total))
-        solved = polish(here, out, *inside.point())
-        stuck = ~solved & (remainder(inside.at, here.p).squeeze(-1) > gap)
+        z, w, active = inside.point()
+        near = remainder(inside.at, here.p).squeeze(-1) <= gap
+        z_size, w_size = (torch.where(near, largest(x), 0.0) for x in (z, w))
+        solved = polish(here, out, z, w, active, (z_size, w_size))
+        stuck = ~solved & ~near
         if ask is not None and bool(stuck.any()):
             solved[stuck] = ask(here.take(stuck), out)
         here = here.take(~solved)
@@ -138,11 +141,12 @@ class _Inside:
             self.program, self.at = program, Interior(*(x[mask] for x in self.at))
 
 
-def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor) -> Tensor:
+def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor, near: Sizes | None = None) -> Tensor:
     """Solve by the equations of the active rows, at first those given; write the elements solved, and say which.
 
     Rows change as long as a multiplier is negative or a row exceeded: Hintermüller, Ito & Kunisch, The primal-dual
-    active set strategy as a semismooth Newton method (2002). What is not solved is written as it came.
+    active set strategy as a semismooth Newton method (2002). What is not solved is written as it came. ``near`` as
+    in ``Factor.refine``.
     """
     solved = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     equation = torch.arange(w.shape[-1], device=w.device) < program.p
@@ -150,13 +154,15 @@ def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor)
     active = active | equation
     out.z[program.places], out.w[program.places], out.active[program.places] = z, w, active
     here, which = program, torch.arange(len(z), device=z.device)
+    none = torch.zeros_like(z[:, 0])
+    z_near, w_near = (none, none) if near is None else near
     for _ in range(ROUNDS):
         system, q, d, _, places = here
-        z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(-q, d, z, w)
+        z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(-q, d, z, w, (z_near, w_near))
         excess = times(system.c, z) - d
-        force_size = largest(q) + largest(w)
-        slack = NEAR * eps * (d.abs() + (largest(z) + force_size / HARD).unsqueeze(-1))
-        load = NEAR * eps * (force_size + largest(z)).unsqueeze(-1)
+        z_size, force_size = torch.maximum(largest(z), z_near), largest(q) + torch.maximum(largest(w), w_near)
+        slack = NEAR * eps * (d.abs() + (z_size + force_size / HARD).unsqueeze(-1))
+        load = NEAR * eps * (force_size + z_size).unsqueeze(-1)
         wrong = ~equation & torch.where(active, w < -load, excess > slack)
         stays = ~wrong.any(-1)
         good = stays & (room.abs() <= slack).all(-1) & (force.abs() <= load).all(-1)
@@ -168,7 +174,8 @@ def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor)
             solved[which[good]] = True
         if bool(stays.all()):
             break
-        z, w, active, which = (x[~stays] for x in (z, w, torch.where(wrong, ~active, active), which))
+        active = torch.where(wrong, ~active, active)
+        z, w, active, which, z_near, w_near = (x[~stays] for x in (z, w, active, which, z_near, w_near))
         here = here.take(~stays)
     return solved
 
