@@ -185,7 +185,8 @@ class Piece(nn.Module, metaclass=_Built):
         if not any(t.numel() > z.numel() for t in self.tensors()):
             return z
         with torch.no_grad():
-            return z.expand(self.value(z).shape)
+            shape = self.value(z).shape
+        return z.expand(shape)  # z keeps its graph: second derivatives pass here
 
     @property
     def constant(self) -> bool:

@@ -84,6 +84,14 @@ def test_laws_of_g(make: Any) -> None:
     check_regularizer(make().double())
 
 
+@pytest.mark.parametrize("make", [L.InputConvex, R.InputConvex], ids=["φ", "g"])
+def test_second_derivative_with_more_weights_than_points(make: Any) -> None:
+    piece = make((4, 3)).double()
+    z = torch.tensor([-1.0, 0.0, 0.3], dtype=F64)
+    differences = (piece.grad(z + 1e-5) - piece.grad(z - 1e-5)) / 2e-5
+    torch.testing.assert_close(piece.hessian(z), differences, rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.heavy if n.startswith("tanh mixture") else ()) for n in PAIRS]
 )
