@@ -100,7 +100,8 @@ def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | No
         total += inside.advance(gap, min(PATIENCE, max_iter - total))
         z, w, active = inside.point()
         near = remainder(inside.at, here.p).squeeze(-1) <= gap
-        z_size, w_size = (torch.where(near, largest(x), 0.0) for x in (z, w))
+        # A share of it, so that a solution at 0 is missed by eps of it.
+        z_size, w_size = (torch.where(near, largest(x) / NEAR, 0.0) for x in (z, w))
         solved = polish(here, out, z, w, active, (z_size, w_size))
         stuck = ~solved & ~near
         if ask is not None and bool(stuck.any()):
