@@ -162,6 +162,26 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
     assert two["settings"]["lr"] == 1e-2
 
 
+ENDS = """
+import os
+from bilevelnet_bench.training import Settings, parallel, train
+from bilevelnet_bench.cases import spirals
+with parallel.session():
+    train(spirals.network("bregman", 0), spirals.spirals(0), Settings(1, 50, 1e-2), 0)
+threads = {open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")}
+assert not [name for name in threads if "gloo" in name or "store" in name], threads
+"""
+
+
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    """One that drops a tensor while the interpreter ends aborts the process, now and then."""
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS)
+    words = [sys.executable, *TWO[:5], str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.heavy
 def test_an_interruption_of_two_processes_keeps_the_best(tmp_path: Path) -> None:
     """Ctrl-C goes to the whole group, and torchrun sends it once more: both processes end in the same step."""

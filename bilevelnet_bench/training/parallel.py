@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ def session() -> Iterator[bool]:
     """
     started = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized()
     if started:
+        # What DistributedDataParallel imports has the group of that moment as a default argument. Imported before there
+        # is one, nothing holds the group beyond the end of this session.
+        import torch.distributed.nn.functional
+
         gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         dist.init_process_group("nccl" if gpus and torch.cuda.is_available() else "gloo")
         signal.signal(signal.SIGINT, lambda *_: _interrupted.set())
@@ -38,7 +43,10 @@ def session() -> Iterator[bool]:
         yield world()[0] == 0
     finally:
         if started:
+            # Not before the group is freed are gloo's threads joined: one that still drops a tensor while the
+            # interpreter ends aborts the process.
             dist.destroy_process_group()
+            gc.collect()
 
 
 def wrap(module: nn.Module) -> nn.Module:
