@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .domains import Domain
 from .errors import InputError
 from .values import readable
 
@@ -108,6 +109,13 @@ class Weight:
         return torch.logit((value - self.low) / (self.high - self.low))
 
 
+class Strength(Weight):
+    """λ ≥ 0 of which a term of g is a multiple: a g is 0 where each λ that its class has is the number 0."""
+
+    def __init__(self) -> None:
+        super().__init__(low=0, closed=True)
+
+
 def weights_of(owner: type) -> list[Weight]:
     """The weights that a class of pieces has, by name."""
     found = (getattr(owner, name, None) for name in dir(owner))
@@ -194,10 +202,10 @@ class Piece(nn.Module, metaclass=_Built):
         return not self.tensors()
 
     def signature(self) -> tuple[Any, ...]:
-        """The class and its numbers: equal for pieces that are the same function when both are constant."""
-        numbers = tuple((k, v) for k, v in sorted(self.__dict__.items()) if isinstance(v, (int, float, str, tuple)))
+        """The class and its attributes: equal for pieces that are the same function when both are constant."""
+        held = tuple((k, _by_value(v)) for k, v in sorted(self.__dict__.items()) if k not in _OF_MODULES)
         children = tuple((n, c.signature() if isinstance(c, Piece) else id(c)) for n, c in self.named_children())
-        return (type(self), numbers, children)
+        return (type(self), held, children)
 
     def same_function(self, other: Piece) -> bool:
         return self is other or (self.constant and other.constant and self.signature() == other.signature())
@@ -213,6 +221,18 @@ class Piece(nn.Module, metaclass=_Built):
                 value = f"{value:g}"
             shown.append(f"{name}={value}")
         return ", ".join(shown)
+
+
+_OF_MODULES = frozenset(nn.Module().__dict__)
+
+
+def _by_value(value: Any) -> Any:
+    """What is equal for equal numbers, strings, domains and tables of them; anything else is equal to itself alone."""
+    if isinstance(value, (list, tuple)):
+        return [_by_value(v) for v in value]
+    if isinstance(value, dict):
+        return [(k, _by_value(v)) for k, v in value.items()]
+    return value if value is None or isinstance(value, (int, float, str, Domain)) else id(value)
 
 
 def registry_of(namespace: dict[str, Any], base: Any) -> dict[str, Any]:

@@ -51,6 +51,22 @@ def test_equal_constant_phi_share_the_dual(equal):
     assert chain.shares[1] is equal
 
 
+class Between(legendre.Separable):
+    """−c log z − c log(hi − z), with c in a list and hi in the domain."""
+
+    def __init__(self, c, hi):
+        super().__init__()
+        self.held, self.domain = [c], bln.domains.Interval(0.0, hi, closed=(False, False))
+
+    def value(self, z):
+        return -self.held[0] * (z.log() + (self.domain.hi - z).log())
+
+
+@pytest.mark.parametrize(("c", "hi"), [(1.0, 2.0), (1.0, 3.0), (4.0, 2.0)])
+def test_equal_is_told_by_every_attribute(c, hi):
+    assert Between(1.0, 2.0).same_function(Between(c, hi)) is ((c, hi) == (1.0, 2.0))
+
+
 def test_learned_phi_shares_only_as_one_object():
     def learned():
         return legendre.Tanh(nn.Parameter(torch.tensor(1.0)))

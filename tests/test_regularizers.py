@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from catalog import COMPOSITES, REGULARIZERS, Composite, Spec, cases
 from hypothesis import given
 from scipy.optimize import minimize_scalar
 
 import bilevelnet as bln
+from bilevelnet.piece import Weight
 from bilevelnet.testing import check_regularizer, strategies
 from bilevelnet.testing.points import Draw, Event, members
 
@@ -49,3 +51,22 @@ def test_prox_minimises_by_brute_force(spec: Spec) -> None:
 
         best = minimize_scalar(objective, bounds=(lo, hi), method="bounded", options={"xatol": 1e-10})
         assert abs(float(g.prox(point)) - best.x) <= 1e-5, v
+
+
+class Tilted(bln.regularizers.Separable):
+    """λ cosh z + |z − 0.3|: λ = 0 leaves a term."""
+
+    lam = Weight(low=0, closed=True)
+
+    def __init__(self, lam: float) -> None:
+        super().__init__()
+        self.lam = lam
+
+    def value(self, z: torch.Tensor) -> torch.Tensor:
+        return self.lam * z.cosh() + (z - 0.3).abs()
+
+
+def test_a_weight_0_need_not_mean_that_g_is_0() -> None:
+    v = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+    z = bln.bregman_prox(bln.legendre.Energy(), Tilted(0.0) + bln.regularizers.SquaredL2(1.0), v)
+    torch.testing.assert_close(z, torch.tensor([0.3, 0.3, 0.5], dtype=torch.float64), rtol=0.0, atol=1e-15)

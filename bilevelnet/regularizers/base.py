@@ -12,7 +12,7 @@ from ..domains import Interval, Reals
 from ..errors import InputError
 from ..numerics.derivative import derivative
 from ..numerics.jacobian import diagonal, symmetric_jacobian
-from ..piece import Piece, Scalar, weights_of
+from ..piece import Piece, Scalar, Strength, weights_of
 
 
 class Regularizer(Piece):
@@ -92,7 +92,7 @@ class Regularizer(Piece):
     @property
     def vanishes(self) -> bool:
         """Whether g is 0 everywhere, its weights λ being the number 0: then it is no term of a sum."""
-        weights = [getattr(self, w.name) for w in weights_of(type(self)) if w.name in ("lam", "lam2")]
+        weights = [getattr(self, w.name) for w in weights_of(type(self)) if isinstance(w, Strength)]
         zero = bool(weights) and not any(isinstance(w, Tensor) or w for w in weights)
         return zero and self.domain == Reals()
 

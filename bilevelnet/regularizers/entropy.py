@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..domains import Interval, Nonnegative, Positive
 from ..numerics import log_linear_root, quadratic_root
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Smooth
 from .piecewise_linear import Pieces, constraint_pieces
 
@@ -23,7 +23,7 @@ class NegEntropy(Smooth):
     key = "neg_entropy"
     domain = Nonnegative()
     examples = ({"lam": 0.6},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()
@@ -69,7 +69,7 @@ class LogBarrier(Smooth):
 
     key = "log_barrier"
     examples = ({"lam": 0.6},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()

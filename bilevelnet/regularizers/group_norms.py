@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..numerics import group_norms, norm
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Regularizer
 
 
@@ -129,7 +129,7 @@ class L2Norm(GroupNorms):
 
     key = "l2_norm"
     examples = ({"lam": 0.5},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0, dim: int = -1):
         super().__init__(None, dim)
@@ -148,7 +148,7 @@ class GroupLasso(GroupNorms):
 
     key = "group_lasso"
     examples = ({"lam": 0.5, "groups": ((0, 1), (2, 3))}, {"lam": 0.5, "groups": ((0, 3), (2,))})
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0, groups: Sequence[Sequence[int]] = ((0, 1),), dim: int = -1):
         super().__init__(groups, dim)
@@ -166,7 +166,7 @@ class SparseGroup(GroupNorms):
 
     key = "sparse_group"
     examples = ({"lam": 0.3, "lam2": 0.4}, {"lam": 0.2, "lam2": 0.5, "groups": ((0, 2), (1, 3))})
-    lam, lam2 = Weight(low=0, closed=True), Weight(low=0, closed=True)
+    lam, lam2 = Strength(), Strength()
 
     def __init__(
         self, lam: Scalar = 1.0, lam2: Scalar = 1.0, groups: Sequence[Sequence[int]] | None = None, dim: int = -1

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength, Weight
 from .piecewise_linear import Piecewise
 
 
@@ -17,7 +17,7 @@ class Hinge(Piecewise):
     key = "hinge"
     slope_names = ("−λ", "0")
     examples = ({"lam": 0.5},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()
@@ -44,7 +44,7 @@ class Deadzone(Piecewise):
     key = "deadzone"
     slope_names = ("−λ", "0", "λ")
     examples = ({"lam": 0.5, "eps": 0.4},)
-    lam, eps = Weight(low=0, closed=True), Weight(low=0)
+    lam, eps = Strength(), Weight(low=0)
 
     def __init__(self, lam: Scalar = 1.0, eps: Scalar = 1.0):
         super().__init__()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength, Weight
 from .base import Smooth
 
 
@@ -19,7 +19,7 @@ class Huber(Smooth):
 
     key = "huber"
     examples = ({"lam": 0.8, "delta": 0.5},)
-    lam, delta = Weight(low=0, closed=True), Weight(low=0)
+    lam, delta = Strength(), Weight(low=0)
 
     def __init__(self, lam: Scalar = 1.0, delta: Scalar = 1.0):
         super().__init__()

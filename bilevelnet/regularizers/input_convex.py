@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..numerics.input_convex import InputConvexNetwork
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Regularizer, Smooth
 
 
@@ -19,7 +19,7 @@ class InputConvex(Smooth):
 
     key = "input_convex"
     examples = ({"hidden": (3,)}, {"hidden": (4, 3), "lam": 0.5})
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, hidden: Sequence[int] = (8, 8), lam: Scalar = 1.0):
         super().__init__()
@@ -37,7 +37,7 @@ class InputConvexVector(Regularizer):
     """
 
     event_ndim = 1
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, width: int, hidden: Sequence[int] = (16, 16), lam: Scalar = 1.0):
         super().__init__()

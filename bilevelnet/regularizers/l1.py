@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .box import Box
 from .calculus import Sum
 from .piecewise_linear import Piecewise
@@ -21,7 +21,7 @@ class L1(Piecewise):
     slope_names = ("−λ", "λ")
     homogeneous = True
     examples = ({"lam": 0.5},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..numerics import l1_threshold, norm, simplex_threshold
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Regularizer
 
 
@@ -21,7 +21,7 @@ class LinfNorm(Regularizer):
     event_ndim = 1
     homogeneous = True
     examples = ({"lam": 0.9},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0, dim: int = -1):
         super().__init__()

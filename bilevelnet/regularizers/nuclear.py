@@ -10,7 +10,7 @@ from torch import Tensor
 from ..domains import PositiveSemidefinite
 from ..numerics import positive_part
 from ..numerics.half import in_float32
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Regularizer
 
 
@@ -26,7 +26,7 @@ class Nuclear(Regularizer):
     event_ndim = 2
     homogeneous = True
     examples = ({"lam": 0.5},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()
@@ -106,7 +106,7 @@ class PsdTrace(Regularizer):
     homogeneous = True
     domain = PositiveSemidefinite()
     examples = ({"lam": 0.7},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()

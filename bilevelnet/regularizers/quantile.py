@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength, Weight
 from .piecewise_linear import Piecewise
 
 
@@ -18,7 +18,7 @@ class Quantile(Piecewise):
     slope_names = ("λ(τ − 1)", "λτ")
     homogeneous = True
     examples = ({"lam": 1.0, "tau": 0.3},)
-    lam, tau = Weight(low=0, closed=True), Weight(low=0, high=1)
+    lam, tau = Strength(), Weight(low=0, high=1)
 
     def __init__(self, lam: Scalar = 1.0, tau: Scalar = 0.5):
         super().__init__()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Smooth
 from .calculus import Sum
 from .l1 import L1
@@ -18,7 +18,7 @@ class SquaredL2(Smooth):
 
     key = "squared_l2"
     examples = ({"lam": 0.7},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0):
         super().__init__()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..numerics import tv_prox
-from ..piece import Scalar, Weight
+from ..piece import Scalar, Strength
 from .base import Regularizer
 
 
@@ -24,7 +24,7 @@ class TV1d(Regularizer):
     event_ndim = 1
     homogeneous = True
     examples = ({"lam": 0.4},)
-    lam = Weight(low=0, closed=True)
+    lam = Strength()
 
     def __init__(self, lam: Scalar = 1.0, dim: int = -1):
         super().__init__()
