@@ -15,6 +15,7 @@ from cvxpylayers.torch import CvxpyLayer
 from torch import Tensor
 
 import bilevelnet as bln
+from bilevelnet.interop import cvxpy_equations
 
 F64 = torch.float64
 TIGHT = {"solve_method": "Clarabel", "tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
@@ -149,6 +150,31 @@ def test_badly_conditioned_least_squares() -> None:
     assert bool(z[0].isfinite().all())
     assert int(layer.solve(flat, b).status) in (bln.Status.converged, bln.Status.max_iter)
     assert bool(torch.autograd.grad(z[0].sum(), both)[0].isfinite().all())
+
+
+@pytest.mark.parametrize("extra", ["nothing", "plane", "equations"])
+def test_least_squares_by_the_smaller_system(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, (a, b), c = cp.Variable(3), (cp.Parameter((5, 3)), cp.Parameter(5)), cp.Parameter((2, 3))
+    beside = {"nothing": [], "plane": [cp.sum(x) == 1], "equations": [c @ x == 1]}[extra]
+    parameters = [a, b, c][: 3 if extra == "equations" else 2]
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(a @ x - b)), beside), parameters, [x])
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(4, *p.shape, dtype=F64, generator=generator) for p in parameters]
+    tensors[0][..., 2] = tensors[0][..., 1] + 1e-3 * tensors[0][..., 2]  # a condition of 1e3 to 1e4
+    tensors = [t.requires_grad_() for t in tensors]
+    with monkeypatch.context() as patch:
+        patch.setattr(cvxpy_equations, "whole", None)
+        ours = layer(*tensors)
+        mine = pulled(ours, tensors)
+    with monkeypatch.context() as patch:
+        patch.setattr(cvxpy_equations, "HALF", 1.0)
+        theirs = layer(*tensors)
+        other = pulled(theirs, tensors)
+    # the condition number times the rounding; of the derivative, its square
+    torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-11)
+    torch.testing.assert_close(mine, other, atol=1e-8, rtol=1e-8)
+    one = [torch.randn(t.shape[1:], dtype=F64, generator=generator).requires_grad_() for t in tensors]
+    assert torch.autograd.gradgradcheck(layer, one, fast_mode=True)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,13 @@ def test_vmap_and_double_backward(name: str) -> None:
 
 
 @pytest.mark.heavy
+def test_vmap_where_only_a_set_moves() -> None:
+    x, low = cp.Variable(3), cp.Parameter(3)
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= low]), [low], [x], on_failure="nan")
+    ends = torch.tensor([[1.0, -1.0, 0.5], [-2.0, 3.0, -0.5]], dtype=F64)
+    assert torch.equal(torch.func.vmap(layer)(ends)[0], ends.relu())
+
+
 @pytest.mark.parametrize("name", ["soft", "plane in a box", "quadratic", "newton", "splitting"])
 def test_is_one_graph(name: str) -> None:
     layer, (p, w) = layer_of(name), points()

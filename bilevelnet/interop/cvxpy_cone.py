@@ -79,17 +79,33 @@ class Cone:
 
     def dense(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """(P, q, A, b, G, h) of min ½x'Px + q'x, A x = b, G x ≤ h, each with the batch of its own parameters alone."""
+        P, q = self.objective(values)
+        level, k = self.level(values), self.dims.zero
+        rows = q.new_zeros(0, self.n) if self.A is None else fill(self.A(values), self.A_flat, (self.m, self.n))
+        return P, q, rows[..., :k, :], level[..., :k], rows[..., k:, :], level[..., k:]
+
+    def objective(self, values: Values) -> tuple[Tensor, Tensor]:
+        """(P, q)."""
         q = self.q(values)
-        P = q.new_zeros(self.n, self.n) if self.P is None else _fill(self.P(values), self.P_flat, (self.n, self.n))
+        P = q.new_zeros(self.n, self.n) if self.P is None else fill(self.P(values), self.P_flat, (self.n, self.n))
         if self.P is not None and self.upper:  # only the upper triangle is given
             P = P + P.triu(1).mT
-        if self.A is None or self.b is None:
-            empty = q.new_zeros(0, self.n), q.new_zeros(0)
-            return P, q, *empty, *empty
-        rows = _fill(self.A(values), self.A_flat, (self.m, self.n))
-        level = _fill(self.b(values), self.b_flat, (self.m, 1)).squeeze(-1)
-        k = self.dims.zero
-        return P, q, rows[..., :k, :], level[..., :k], rows[..., k:, :], level[..., k:]
+        return P, q
+
+    def level(self, values: Values) -> Tensor:
+        """The right-hand side of all rows."""
+        if self.b is None:
+            return values.like.new_zeros(0)
+        return fill(self.b(values), self.b_flat, (self.m, 1)).squeeze(-1)
+
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """(A without its parameters, where it holds one)."""
+        matrix, moving = np.zeros((self.m, self.n)), np.zeros((self.m, self.n), bool)
+        if self.A is not None:
+            np.add.at(matrix, self.A_place, self.A.constant.numpy())
+            if not self.A.fixed:
+                moving[tuple(i[self.A.rows.numpy()] for i in self.A_place)] = True
+        return matrix, moving
 
     def recovery(self, variable: Any, duals: dict[int, Any]) -> Recovery:
         """How the value of a variable, or of the dual variable of a constraint, is read off (x, y)."""
@@ -182,7 +198,7 @@ def _flat(rows: Any, columns: Any, width: int) -> Tensor:
     return torch.from_numpy(np.asarray(rows * width + columns, dtype=np.int64))
 
 
-def _fill(data: Tensor, where: Tensor, shape: tuple[int, int]) -> Tensor:
+def fill(data: Tensor, where: Tensor, shape: tuple[int, int]) -> Tensor:
     """A dense matrix of these entries."""
     empty = data.new_zeros(*data.shape[:-1], shape[0] * shape[1])
     return empty.index_add(-1, where.to(data.device), data).unflatten(-1, shape)

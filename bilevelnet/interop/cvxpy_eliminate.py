@@ -26,20 +26,28 @@ class Program(NamedTuple):
     h: Tensor
 
 
+def basis(matrix: np.ndarray) -> np.ndarray | None:
+    """Columns, in order, that are a well conditioned basis of the space of all of them; None where the rows are none or
+    nearly dependent.
+    """
+    if not 0 < len(matrix) <= matrix.shape[1]:
+        return None
+    _, upper, order = scipy.linalg.qr(matrix, mode="economic", pivoting=True)
+    size = np.abs(np.diag(upper))
+    return np.sort(order[: len(matrix)]) if size[-1] * GROWTH > size[0] else None
+
+
 class Elimination:
     """F z = c, the rows of A z = b without parameters, as z = S x + E c: B z_basic = c − N x, B square."""
 
     def __init__(self, matrix: np.ndarray, rows: np.ndarray, count: int):
         self.rows = torch.from_numpy(rows)
         self.others = torch.from_numpy(np.delete(np.arange(count), rows))
-        n = matrix.shape[1]
-        _, upper, order = scipy.linalg.qr(matrix, mode="economic", pivoting=True)
-        size = np.abs(np.diag(upper))
-        self.basic, rest = np.sort(order[: len(matrix)]), np.sort(order[len(matrix) :])
-        self.fits = bool(0 < len(rows) < n and size[-1] * GROWTH > size[0])
-        if not self.fits:
+        n, basic = matrix.shape[1], basis(matrix)
+        self.fits = basic is not None and len(rows) < n
+        if basic is None or not self.fits:
             return
-        base = matrix[:, self.basic]
+        self.basic, rest, base = basic, np.delete(np.arange(n), basic), matrix[:, basic]
         spread, given = np.zeros((n, len(rest))), np.zeros((n, len(rows)))
         spread[rest, np.arange(len(rest))] = 1
         spread[self.basic] = -np.linalg.solve(base, matrix[:, rest])
@@ -51,14 +59,8 @@ class Elimination:
     def of(cls, cone: Cone) -> Elimination | None:
         """Of the equations of the cone program; None where there are none, or they are nearly dependent."""
         equations = cone.dims.zero
-        if not equations or cone.A is None:
-            return None
-        matrix = np.zeros((cone.m, cone.n))
-        np.add.at(matrix, cone.A_place, cone.A.constant.numpy())
-        moving = np.zeros(cone.m, bool)
-        if not cone.A.fixed:
-            moving[cone.A_place[0][cone.A.rows.numpy()]] = True
-        rows = np.flatnonzero(~moving[:equations])
+        matrix, moving = cone.known()
+        rows = np.flatnonzero(~moving[:equations].any(1))
         found = cls(matrix[rows], rows, equations)
         return found if found.fits else None
 

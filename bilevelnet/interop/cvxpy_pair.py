@@ -91,7 +91,7 @@ class PairSolver:
         if self.onto is None:
             return None
         z, u = self.onto.point(v)
-        return z if _finite(z, u) else None
+        return z if readable(z, u) and _finite(z, u) else None
 
     def explain(self) -> str:
         return f"{self.match.phi.label} + {self.match.g.label}: {self.map.explain()}"

@@ -6,17 +6,20 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..numerics.kkt import times
 from ..solution import INVALID
-from ..values import readable
+from ..values import all_finite, readable
 from .cvxpy_cone import Cone
 from .cvxpy_eliminate import Elimination, Program
 from .cvxpy_equations import stationary
+from .cvxpy_order import Order
 from .cvxpy_values import Values
 from .quadratic import Solved
 from .quadratic_data import given
 
 LARGEST = 1000  # variables and rows of a program held as dense matrices: 128 of them take 1 GB in float64
+
+
+Found = tuple[Tensor, Tensor, Tensor, Tensor | None]  # z, y, status, the residual where it was asked for
 
 
 class Quadratic:
@@ -29,31 +32,44 @@ class Quadratic:
             raise InputError("its cone program has other cones than equations and inequalities")
         if cone.n + cone.m > LARGEST:
             raise InputError(f"{cone.n} variables and {cone.m} rows are more than the {LARGEST} that are kept dense")
-        self.cone, self.elimination = cone, Elimination.of(cone)
+        self.cone, inequalities = cone, cone.dims.nonneg > 0
+        self.elimination = Elimination.of(cone) if inequalities else None
+        self.order = None if inequalities else Order(cone)
 
     def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """(x, y, status, the residual where ``full``) of each element of the batch, in float64."""
-        program, dims = [t.double() for t in self.cone.dense(values)], (2, 1, 2, 1, 2, 1)
+        program = [t.double() for t in self._data(values)]
+        dims = (2, 1, 2, 1, 2, 1)[: len(program)]
         good = torch.ones(values.batch, dtype=torch.bool, device=values.like.device)
-        for t, d in zip(program, dims, strict=True):
-            good = good & t.detach().isfinite().flatten(-d).all(-1)
-        if not readable(good) or not bool(good.all()):
+        if not all(map(all_finite, program)):
+            for t, d in zip(program, dims, strict=True):
+                good = good & t.detach().isfinite().flatten(-d).all(-1)
             program = [_kept(t, good, d) for t, d in zip(program, dims, strict=True)]
-        else:
-            program[1] = program[1].expand(*values.batch, self.cone.n)
+        program[1] = program[1].expand(*values.batch, self.cone.n)
         if not good.numel():
             x, y = program[1], program[1].new_zeros(*values.batch, self.cone.m)
             return x, y, torch.zeros(values.batch, dtype=torch.int8), y.new_zeros(values.batch)
         if self.cone.P is not None and not self.cone.P.fixed:
             program[0] = _convex(program[0])
-        whole = Program(*program)
-        small, moved = whole, None
-        if self.elimination is not None:
-            small, moved = self.elimination.reduced(whole)
-        z, y, status, residual = _minimum(small, full)
-        if self.elimination is not None and moved is not None:
-            z, y = self.elimination.recovered(whole, moved, z, y)
+        z, y, status, residual = self._solved(program, full)
         return z, y, torch.where(good, status, INVALID), residual
+
+    def _data(self, values: Values) -> tuple[Tensor, ...]:
+        """P, q, and A and b of equations alone (A as ``Order`` has it), else A, b, G and h."""
+        if self.order is None:
+            return self.cone.dense(values)
+        return *self.cone.objective(values), self.order.moving(values), self.cone.level(values)
+
+    def _solved(self, program: list[Tensor], full: bool) -> Found:
+        if self.order is not None:
+            P, q, moving, b = program
+            return _stationary(self.order, P, q, moving, b, full)
+        whole = Program(*program)
+        if self.elimination is None:
+            return _searched(whole, full)
+        small, moved = self.elimination.reduced(whole)
+        z, y, status, residual = _searched(small, full)
+        return *self.elimination.recovered(whole, moved, z, y), status, residual
 
     def explain(self) -> str:
         cone, solved = self.cone, 0 if self.elimination is None else len(self.elimination.rows)
@@ -65,29 +81,22 @@ class Quadratic:
         )
 
 
-Found = tuple[Tensor, Tensor, Tensor, Tensor | None]
-
-
-def _minimum(p: Program, full: bool) -> Found:
-    """(z, y, status, the residual where ``full``): of equations alone by one linear system, where that is regular."""
-    if p.h.shape[-1]:
-        return _searched(p, full)
+def _stationary(order: Order, P: Tensor, q: Tensor, moving: Tensor, b: Tensor, full: bool) -> Found:
+    """By one linear system, and by the search for an optimum where that is not safely regular."""
+    p = order.equations(P, q, moving, b.expand(*q.shape[:-1], b.shape[-1]))
     z, y, sound = stationary(p)
-    residual = _residual(p, z, y) if full else None
-    status = torch.zeros_like(sound, dtype=torch.int8)
+    with torch.no_grad():
+        residual = torch.linalg.vector_norm(torch.cat(p.residual(z, y), -1), dim=-1) if full else None
+    z, y = order.back(z, y)
+    status = torch.zeros(sound.shape, dtype=torch.int8, device=z.device)
     if readable(sound) and bool(sound.all()):
-        return z, y, status, residual
-    w, u, other, gap = _searched(p, full)
+        return z, y, status.expand(q.shape[:-1]), residual
+    empty = q.new_zeros(0, q.shape[-1]), q.new_zeros(0)
+    w, u, other, gap = _searched(Program(P, q, order.rows(p), b, *empty), full)
     keep = sound.unsqueeze(-1)
     if residual is not None and gap is not None:
         residual = torch.where(sound, residual, gap)
     return torch.where(keep, z, w), torch.where(keep, y, u), torch.where(sound, status, other), residual
-
-
-@torch.no_grad()
-def _residual(p: Program, z: Tensor, y: Tensor) -> Tensor:
-    force = times(p.P, z) + p.q + times(p.A.mT, y)
-    return torch.linalg.vector_norm(torch.cat([force, times(p.A, z) - p.b], -1), dim=-1)
 
 
 def _searched(p: Program, full: bool) -> Found:
