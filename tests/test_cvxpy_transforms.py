@@ -241,8 +241,8 @@ def test_a_limit_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     solve = layer.route.solve
 
     def stopped(values: Any, full: bool = True) -> Any:
-        z, status, residual = solve(values, full)
-        return z, torch.full_like(status, bln.Status.max_iter), residual
+        z, status, *known = solve(values, full)
+        return z, torch.full_like(status, bln.Status.max_iter), *known
 
     monkeypatch.setattr(layer.route, "solve", stopped)
     with pytest.raises(bln.SolveError, match=r"stopped before its tolerance: scale the problem .*, or give float64"):

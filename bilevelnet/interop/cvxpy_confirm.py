@@ -24,7 +24,7 @@ def differs(model: Model, route: Any) -> str:
     draws = [[draw(p, generator, 1.0 if k % 2 else 0.3) for p in model.parameters] for k in range(DRAWS)]
     stacked = [torch.from_numpy(np.stack(xs)) for xs in zip(*draws, strict=True)]
     with torch.no_grad():
-        ours, status, _ = route.solve(Parameters(model.parameters).read(stacked)[0], False)
+        ours, status, *_ = route.solve(Parameters(model.parameters).read(stacked)[0], False)
     for k, drawn in enumerate(draws):
         found, theirs = int(status[k] if stacked else status) <= KINK, solved(model, drawn)
         if found != (theirs is not None):

@@ -1,4 +1,4 @@
-"""The cone program of a cvxpy problem by Clarabel or SCS, differentiated by diffcp: right for every DPP problem."""
+"""The cone program of a cvxpy problem by Clarabel, ended by Newton's method: for every DPP problem."""
 
 from __future__ import annotations
 
@@ -13,43 +13,50 @@ from ..errors import InputError
 from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED
 from ..solvers.conic import CLARABEL
 from ..values import transformed
+from .cone_kkt import Program, Solution, solution
+from .cone_projection import Cones
 from .cvxpy_cone import Cone
 from .cvxpy_values import Values
 
-# The optimality conditions of the cone program hold to this, relative to their terms, or the element has not converged.
-ACCEPT = 1e-6
-SCS = {"eps_abs": 1e-10, "eps_rel": 1e-10, "max_iters": 20000}
+# At 1e-11 Clarabel stalls on some programs and ends farther off than it had been: then at its own 1e-8.
+ATTEMPTS: tuple[dict[str, float], ...] = (CLARABEL, {})
+ENDS = {
+    "PrimalInfeasible": INFEASIBLE,
+    "AlmostPrimalInfeasible": INFEASIBLE,
+    "DualInfeasible": UNBOUNDED,
+    "AlmostDualInfeasible": UNBOUNDED,
+}
+Start = tuple[np.ndarray, np.ndarray, np.ndarray]
 FIRST_ORDER = (
     "it has a plain backward of first order, and no vmap, torch.func, forward mode or double backward; loop over the "
     "samples, or state the problem so that another solver takes it (layer.explain() says why none does)"
 )
-# Beyond this many unknowns the derivative is found by LSQR on products, which reaches fewer digits.
-DENSE = 120
 
 
 class Conic:
-    """(x, y) of min q'x, s = b − A x in K. Elements are solved one by one, so that none spoils another."""
+    """(x, y) of min q'x, s = b − A x in K. Elements are solved one by one, so that none spoils another.
+
+    ``asked``: the entries of x and of y that are asked for; an element has converged where their error is small.
+    """
 
     name = "conic"
 
-    def __init__(self, cone: Cone):
+    def __init__(self, cone: Cone, asked: tuple[np.ndarray, np.ndarray]):
         from cvxpy.reductions.solvers.conic_solvers.scs_conif import dims_to_solver_dict
 
-        self.cone = cone
-        self.cones = dims_to_solver_dict(cone.dims)
-        # diffcp differentiates Clarabel's semidefinite solutions wrongly, SCS's rightly, and hands it no power cones
-        scs = bool(self.cones.get("s")) or bool(self.cones.get("p"))
-        # At 1e-11 Clarabel stalls on some programs and ends farther off than it had been: then at its own 1e-8.
-        self.method = "SCS" if scs else "Clarabel"
-        self.attempts: tuple[dict[str, float], ...] = (SCS,) if scs else (CLARABEL, {})
+        self.cone, self.asked = cone, asked
+        dims = dims_to_solver_dict(cone.dims)
+        if dims.get("pnd"):
+            raise InputError("a power cone of more than three entries: state it by cp.PowCone3D or cp.geo_mean")
+        self.cones, self.clarabel, self.order = Cones(dims), _clarabel(dims), _triangles(dims)
         order = np.lexsort((cone.A_place[0], cone.A_place[1])) if cone.m else np.zeros(0, int)
-        self.order = torch.from_numpy(order)
+        self.entries = torch.from_numpy(order)
         self.indices = cone.A_place[0][order] if cone.m else order
         counts = np.bincount(cone.A_place[1], minlength=cone.n) if cone.m else np.zeros(cone.n, int)
         self.pointers = np.concatenate([[0], np.cumsum(counts)])
 
-    def solve(self, values: Values, full: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(x, y, status, residual) of each element of the batch, in float64 on the CPU."""
+    def solve(self, values: Values, full: bool = True) -> tuple[Tensor, ...]:
+        """(x, y, status, residual, error bound) of each element of the batch, in float64 on the CPU."""
         if transformed(*values.flat):
             raise InputError(f"the conic route leaves torch: {FIRST_ORDER}")
         cone, batch = self.cone, values.batch
@@ -58,65 +65,68 @@ class Conic:
         level = torch.zeros(len(q), cone.m, dtype=torch.float64)
         if cone.m:
             level = level.index_add(-1, torch.from_numpy(cone.b_rows).long(), b)
-        graph = torch.is_grad_enabled() and any(t.requires_grad for t in (a, level, q))
-        x, y, status, residual = _Solve.apply(a[:, self.order], level, q, self, graph)
-        shaped = (t.unflatten(0, batch) if batch else t.squeeze(0) for t in (x, y, status, residual))
-        return tuple(shaped)  # type: ignore[return-value]
+        found = _Solve.apply(a[:, self.entries], level, q, self)
+        return tuple(t.unflatten(0, batch) if batch else t.squeeze(0) for t in found)
 
-    def one(self, row: tuple[np.ndarray, np.ndarray, np.ndarray], graph: bool) -> tuple[Any, ...]:
-        """(x, y, status, residual, adjoint) of one cone program."""
+    def one(self, row: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[Any, ...]:
+        """(x, y, status, residual, error bound, adjoint) of one cone program."""
         import scipy.sparse as sp
-        from diffcp.cone_program import solve_and_derivative_internal, solve_internal
 
         (a, b, q), n, m = row, self.cone.n, self.cone.m
         lost = np.full(n, np.nan), np.full(m, np.nan)
         if not all(np.isfinite(t).all() for t in (a, b, q)):
-            return *lost, INVALID, np.inf, None
+            return *lost, INVALID, np.inf, np.inf, None
         if not m:  # linear and unconstrained
-            return np.zeros(n), lost[1], CONVERGED if not q.any() else UNBOUNDED, 0.0, None
-        a = np.where(a == 0, 1e-200, a)  # diffcp drops zeros, and their derivatives with them
-        matrix = sp.csc_matrix((a, self.indices, self.pointers), shape=(m, n))
-        program = matrix, b, q, self.cones
-        best: tuple[Any, ...] = *lost, MAX_ITER, np.inf, None
-        for options in self.attempts:
-            if graph:
-                mode = "dense" if n + m < DENSE else "lsqr"
-                found = solve_and_derivative_internal(
-                    *program, solve_method=self.method, mode=mode, raise_on_error=False, **options
-                )
-            else:
-                found = solve_internal(*program, solve_method=self.method, raise_on_error=False, **options)
-            ended = str(found["info"]["status"]).lower()
-            for word, status in (("unbounded", UNBOUNDED), ("infeasible", INFEASIBLE)):
-                if word in ended:
-                    return *lost, status, np.inf, None
-            x, y, s = found["x"], found["y"], found["s"]
-            residual = _residual(matrix, b, q, x, y, s)
-            if residual <= ACCEPT:
-                return x, y, CONVERGED, residual, found.get("DT")
-            if residual <= best[3]:
-                best = x, y, MAX_ITER, residual, None
-        return best
+            return np.zeros(n), lost[1], CONVERGED if not q.any() else UNBOUNDED, 0.0, 0.0, None
+        program = Program(sp.csc_array((a, self.indices, self.pointers), shape=(m, n)), b, q, self.cones)
+        best: Solution | None = None
+        for options in ATTEMPTS:
+            ended, start = self._clarabel(program, options)
+            if ended in ENDS:
+                return *lost, ENDS[ended], np.inf, np.inf, None
+            best = solution(program, start, self.asked, best)
+            if best is not None and best.sound:
+                break
+        if best is None:
+            return *lost, MAX_ITER, np.inf, np.inf, None
+        status = CONVERGED if best.sound else MAX_ITER
+        return best.point.x, best.point.y, status, best.point.residual, best.error, best.adjoint
+
+    def _clarabel(self, program: Program, options: dict[str, float]) -> tuple[str, Start]:
+        """(how Clarabel ends, (x, y, s))."""
+        import clarabel
+        import scipy.sparse as sp
+
+        settings = clarabel.DefaultSettings()
+        for name, value in {"verbose": False, **options}.items():
+            setattr(settings, name, value)
+        order, none = self.order, sp.csc_matrix((self.cone.n, self.cone.n))
+        A, b = (program.A, program.b) if order is None else (program.A[order], program.b[order])
+        found = clarabel.DefaultSolver(none, program.q, sp.csc_matrix(A), b, self.clarabel, settings).solve()
+        x, y, s = np.array(found.x), np.array(found.z), np.array(found.s)
+        if order is not None:
+            back = np.argsort(order)
+            y, s = y[back], s[back]
+        return str(found.status), (x, y, s)
 
     def explain(self) -> str:
         return (
-            f"conic: cvxpy's cone program of {self.cone.n} variables and {self.cone.m} rows by {self.method}, "
-            f"differentiated by diffcp; values to about 1e-6, gradients to about 1e-5; no vmap, no double backward"
+            f"conic: cvxpy's cone program of {self.cone.n} variables and {self.cone.m} rows by Clarabel, then Newton's "
+            f"method on its optimality conditions; no vmap, no double backward"
         )
 
 
 class _Solve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, q: Tensor, conic: Conic, graph: bool) -> tuple[Tensor, ...]:
-        rows = list(zip(*(t.detach().numpy() for t in (a, b, q)), strict=True))
-        found = _each(lambda row: conic.one(row, graph), rows)
-        ctx.adjoints, ctx.shapes = [f[4] for f in found], (a.shape, b.shape, q.shape)
+    def forward(ctx: Any, a: Tensor, b: Tensor, q: Tensor, conic: Conic) -> tuple[Tensor, ...]:
+        found = _each(conic.one, list(zip(*(t.detach().numpy() for t in (a, b, q)), strict=True)))
+        ctx.adjoints, ctx.shapes = [f[5] for f in found], (a.shape, b.shape, q.shape)
         x, y = (torch.from_numpy(np.array([f[k] for f in found]).reshape(t.shape)) for k, t in ((0, q), (1, b)))
         status = torch.tensor([f[2] for f in found], dtype=torch.int8)
-        residual = torch.tensor([float(f[3]) for f in found], dtype=torch.float64)
-        ctx.mark_non_differentiable(status, residual)
+        residual, error = (torch.tensor([float(f[k]) for f in found], dtype=torch.float64) for k in (3, 4))
+        ctx.mark_non_differentiable(status, residual, error)
         ctx.save_for_backward(a, b, q)
-        return x, y, status, residual
+        return x, y, status, residual, error
 
     @staticmethod
     def backward(ctx: Any, dx: Tensor, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
@@ -124,13 +134,11 @@ class _Solve(torch.autograd.Function):
 
         def pull(i: int) -> None:
             if ctx.adjoints[i] is not None:
-                g, h = dx[i].detach().numpy(), dy[i].detach().numpy()
-                da, b[i], q[i] = ctx.adjoints[i](g, h, np.zeros_like(h))
-                a[i] = da.data
+                a[i], b[i], q[i] = ctx.adjoints[i](dx[i].detach().numpy(), dy[i].detach().numpy())
 
         _each(pull, list(range(len(q))))
         found = tuple(map(torch.from_numpy, (a, b, q)))
-        return *(_First.apply(t, dx, dy, *ctx.saved_tensors) for t in found), None, None
+        return *(_First.apply(t, dx, dy, *ctx.saved_tensors) for t in found), None
 
 
 class _First(torch.autograd.Function):
@@ -162,13 +170,29 @@ def _rows(t: Tensor | None, batch: tuple[int, ...]) -> Tensor:
     return t.expand(*batch, t.shape[-1]).reshape(count, t.shape[-1]).double().cpu()
 
 
-def _residual(A: Any, b: np.ndarray, q: np.ndarray, x: np.ndarray, y: np.ndarray, s: np.ndarray) -> float:
-    """The largest of |A x + s − b|, |A'y + q| and |q'x + b'y|, relative to their terms; s and y lie in their cones."""
-    moved, pulled = A @ x, A.T @ y
-    value, level = float(q @ x), float(b @ y)
-    terms = (
-        (moved + s - b, (moved, s, b)),
-        (pulled + q, (pulled, q)),
-        (np.array([value + level]), (np.array([value]), np.array([level]))),
-    )
-    return max(float(np.abs(r).max(initial=0)) / (1 + max(np.abs(t).max(initial=0) for t in ts)) for r, ts in terms)
+def _clarabel(dims: dict[str, Any]) -> list[Any]:
+    """The cones, as Clarabel names them."""
+    import clarabel
+
+    plain = [(clarabel.ZeroConeT, dims["z"]), (clarabel.NonnegativeConeT, dims["l"])]
+    return [
+        *(cone(k) for cone, k in plain if k),
+        *map(clarabel.SecondOrderConeT, dims["q"]),
+        *map(clarabel.PSDTriangleConeT, dims["s"]),
+        *(clarabel.ExponentialConeT() for _ in range(dims["ep"])),
+        *map(clarabel.PowerConeT, dims["p"]),
+    ]
+
+
+def _triangles(dims: dict[str, Any]) -> np.ndarray | None:
+    """Our rows in Clarabel's order, which is another only of semidefinite cones: upper triangles, column by column."""
+    if not dims["s"]:
+        return None
+    order = [np.arange(dims["z"] + dims["l"] + sum(dims["q"]))]
+    for n in dims["s"]:
+        place = np.zeros((n, n), int)
+        column, row = np.triu_indices(n)  # of the lower triangle
+        place[row, column] = np.arange(len(row))
+        order.append(sum(map(len, order)) + place[np.tril_indices(n)])
+    start = sum(map(len, order))
+    return np.concatenate([*order, start + np.arange(3 * (dims["ep"] + len(dims["p"])))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,13 +22,14 @@ Faults = list[tuple[str, Tensor]]  # what is wrong with the parameters, and in w
 @dataclass
 class ImportedSolution:
     """One value a variable, and of each element of the batch its ``Status``, the residual that its solver states, and
-    the solver's name.
+    the solver's name. ``error_bound``: of the conic solver, by how much an entry may be off the solution.
     """
 
     values: tuple[Tensor, ...]
     status: Tensor
     residual: Tensor | None
     solver: str
+    error_bound: Tensor | None = None
 
     @property
     def converged(self) -> Tensor:
@@ -69,9 +70,10 @@ class ImportedLayer(nn.Module):
     def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, Faults]:
         values, dtype = self.given.read(tensors)
         faults = [*self.given.faults(values), *self.route.faults(values)]
-        z, status, residual = self.route.solve(self._entering(_without(faults, values)), full)
+        z, status, residual, bound = self.route.solve(self._entering(_without(faults, values)), full)
         if self.model.geometric:
             z = [t.exp() for t in z]
+            bound = None if bound is None else bound.expm1() * _largest(z, bound.ndim)
         for _, mask in faults:
             status = torch.where(mask, INVALID, status)
         status = status.expand(values.batch).to(torch.int8)
@@ -79,7 +81,7 @@ class ImportedLayer(nn.Module):
         out = tuple(
             t.to(device, dtype).expand((*values.batch, *v.shape)) for t, v in zip(z, self.source[2], strict=True)
         )
-        return ImportedSolution(out, status, residual, self.route.name), values, faults
+        return ImportedSolution(out, status, residual, self.route.name, bound), values, faults
 
     def _entering(self, values: Values) -> Values:
         """The values that the solved problem sees: of a geometric program, logarithms."""
@@ -98,7 +100,7 @@ class ImportedLayer(nn.Module):
             return solution
         masks = (failed.reshape((*failed.shape, *[1] * (t.ndim - failed.ndim))) for t in solution.values)
         z = tuple(torch.where(m, torch.nan, t) for m, t in zip(masks, solution.values, strict=True))
-        return ImportedSolution(z, solution.status, solution.residual, solution.solver)
+        return replace(solution, values=z)
 
     def _words(self, solution: ImportedSolution, values: Values, faults: Faults) -> str:
         """What failed first, and the constraint, parameter or objective that it comes from."""
@@ -112,6 +114,11 @@ class ImportedLayer(nn.Module):
             why = f"unbounded: the objective {self.source[0].objective} has no minimum there"
         elif status == INVALID and (own := [w for w, m in faults if bool(m.expand(values.batch)[index])]):
             why = f"invalid: {own[0]}"
+        elif status == MAX_ITER and solution.error_bound is not None:
+            why = (
+                f"its entries are known to {float(solution.error_bound[index]):.1g} only: of several minimisers, "
+                "or ill-conditioned; add a strictly convex term, scale it, or take on_failure='ignore'"
+            )
         elif status == MAX_ITER:
             why = (
                 "stopped before its tolerance: scale the problem to numbers near 1, or give float64; on_failure='nan' "
@@ -157,6 +164,12 @@ def _again(parts: tuple[Any, Any], *given: Any) -> ImportedLayer:
     import cvxpy as cp
 
     return ImportedLayer(cp.Problem(*parts), *given)
+
+
+def _largest(z: list[Tensor], batch_ndim: int) -> Tensor:
+    """The largest entry of all variables, of each element of the batch."""
+    entries = [t.detach().abs().unsqueeze(-1).flatten(batch_ndim) for t in z]
+    return torch.cat(entries, -1).amax(-1)
 
 
 def _without(faults: Faults, values: Values) -> Values:

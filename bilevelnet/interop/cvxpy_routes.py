@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
@@ -24,13 +25,17 @@ from .cvxpy_quadratic import Quadratic
 from .cvxpy_read import read
 from .cvxpy_values import Parameters, Values
 
+Found = tuple[list[Tensor], Tensor, Tensor | None, Tensor | None]
+
 
 class Route:
-    """A way to solve: the values of the variables, the status and, where ``full``, the residual of each element."""
+    """A way to solve: the values of the variables, the status, and of each element, where ``full``, the residual, and
+    the bound of the error in any entry where the solver has one.
+    """
 
     name: str
 
-    def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    def solve(self, values: Values, full: bool = True) -> Found:
         raise NotImplementedError
 
     def faults(self, values: Values) -> list[tuple[str, Tensor]]:
@@ -47,9 +52,9 @@ class ConeRoute(Route):
     def __init__(self, solver: Any, recoveries: list[Recovery]):
         self.solver, self.recoveries, self.name = solver, recoveries, solver.name
 
-    def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
-        x, y, status, residual = self.solver.solve(values, full)
-        return [r(x, y) for r in self.recoveries], status, residual
+    def solve(self, values: Values, full: bool = True) -> Found:
+        x, y, status, residual, *bound = self.solver.solve(values, full)
+        return [r(x, y) for r in self.recoveries], status, residual, *(bound or [None])
 
     def explain(self) -> str:
         return str(self.solver.explain())
@@ -61,9 +66,9 @@ class PairRoute(Route):
     def __init__(self, solver: PairSolver, recoveries: list[Recovery]):
         self.solver, self.recoveries, self.name = solver, recoveries, solver.name
 
-    def solve(self, values: Values, full: bool = True) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    def solve(self, values: Values, full: bool = True) -> Found:
         z, status, residual = self.solver.solve(values, full)
-        return [r(z, None) for r in self.recoveries], status, residual
+        return [r(z, None) for r in self.recoveries], status, residual, None
 
     def faults(self, values: Values) -> list[tuple[str, Tensor]]:
         return self.solver.faults(values)
@@ -118,13 +123,17 @@ def _quadratic(model: Model, parameters: Parameters) -> Route:
     if not model.problem.is_qp():  # before cvxpy compiles it
         raise InputError("its objective or a constraint is not quadratic or piecewise linear")
     cone = Cone(model.problem, parameters, "CLARABEL", quad_form=True)
-    return _read_off(Quadratic(cone), model)
+    return ConeRoute(Quadratic(cone), _recoveries(cone, model))
 
 
 def _conic(model: Model, parameters: Parameters) -> Route:
-    return _read_off(Conic(Cone(model.problem, parameters, "DIFFCP")), model)
+    cone = Cone(model.problem, parameters, "DIFFCP")
+    recoveries = _recoveries(cone, model)
+    asked = (np.unique([j for r in recoveries if r.dual is dual for j in r.place.tolist()]) for dual in (False, True))
+    primal, dual = (a.astype(int) for a in asked)
+    return ConeRoute(Conic(cone, (primal, dual)), recoveries)
 
 
-def _read_off(solver: Conic | Quadratic, model: Model) -> Route:
+def _recoveries(cone: Cone, model: Model) -> list[Recovery]:
     duals = dual_constraints(model.problem)
-    return ConeRoute(solver, [solver.cone.recovery(v, duals) for v in model.variables])
+    return [cone.recovery(v, duals) for v in model.variables]
