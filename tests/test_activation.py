@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 import bilevelnet as bln
 from bilevelnet.certificates.activation_profile import Flat, NotProximal, profile
-from bilevelnet.legendre.activation import ActivationPotential
-from bilevelnet.testing import check_legendre
 
 F64 = torch.float64
 V = torch.linspace(-12, 12, 49, dtype=F64)
@@ -121,26 +119,6 @@ def test_callables_through_the_solver(activation: Any) -> None:
     (want,) = torch.autograd.grad(rho(v).sum(), v)
     away = (v.detach() + 2).abs() > 1e-9  # Fan's corner at −2 is on the grid: either slope is one
     assert torch.allclose(got[away], want[away], rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize("activation", [torch.asinh, torch.exp], ids=name)
-def test_laws_of_a_potential(activation: Any) -> None:
-    phi, _ = bln.from_activation(activation)
-    check_legendre(phi)
-
-
-def test_a_potential_equals_the_catalogue() -> None:
-    """Value and derivatives of (∫ tanh)* against artanh; 1e-12: the quadrature is exact to rounding."""
-    phi, known = ActivationPotential(torch.tanh, -1.0, 1.0), bln.legendre.Tanh()
-    z = torch.tensor([-0.999999, -0.6, -1e-9, 0.0, 1e-3, 0.3, 0.9999], dtype=F64)
-    for name in ("value", "grad", "hessian"):
-        assert torch.allclose(getattr(phi, name)(z), getattr(known, name)(z), rtol=1e-12, atol=1e-15)
-    u = torch.tensor([-30.0, -2.0, 0.0, 1e-9, 5.0, 100.0, 1e5], dtype=F64)
-    assert torch.allclose(phi.conjugate(u), known.conjugate(u), rtol=1e-13, atol=1e-18)
-    x = z[1:-1].clone().requires_grad_()
-    assert torch.autograd.gradcheck(phi.value, (x,), check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(phi.value, (x[::2],), atol=1e-4)  # differences of a second derivative
 
 
 @pytest.mark.parametrize("n", [6, pytest.param(78, marks=pytest.mark.heavy)])

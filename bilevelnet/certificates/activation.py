@@ -20,15 +20,16 @@ Pair = tuple[Legendre, Regularizer]
 SPLITS = ("bregman", "euclidean")
 
 
-def from_activation(activation: Activation, split: str = "bregman") -> Pair:
+def from_activation(activation: Activation, split: str = "bregman", stated: bool = False) -> Pair:
     """(φ, g) with prox^φ_g = ρ, the activation: a torch.nn module or any callable on tensors, entry by entry.
 
     ``split="bregman"``: as much as can be in φ. A strictly increasing ρ has g = 0 and φ = (∫ρ)*; a flat part of ρ is a
     kink of g, an end at which ρ stays a constraint. ``split="euclidean"``: φ = ½‖·‖², for a 1-Lipschitz ρ. Modules of
     torch.nn whose φ is known give pieces of the catalogue, Softmax, RMSNorm and LayerNorm (without gain) too; every
-    other callable an ``ActivationPotential``, which the solvers know by its value and not by ρ. Parameters count as
-    they are now, in a copy in eval mode: Dropout is the identity, RReLU has its mean slope, whatever the mode of the
-    module that is given. An RMSNorm without ε has that of the default dtype.
+    other callable an ``ActivationPotential``, which the solvers know by its value and not by ρ. With ``stated`` its
+    mirror map is ρ as it was given, a closed form: so do the networks of ``models``. Parameters count as they are now,
+    in a copy in eval mode: Dropout is the identity, RReLU has its mean slope, whatever the mode of the module that is
+    given. An RMSNorm without ε has that of the default dtype.
 
     Raises NotProximal, an InputError with two points and their values, for a ρ that decreases or jumps, of slope
     above 1 in the Euclidean split, or on vectors, with a Jacobian that is not symmetric positive semidefinite. Numbers
@@ -60,7 +61,7 @@ def from_activation(activation: Activation, split: str = "bregman") -> Pair:
     profiles = [profile(rho, name, nonexpansive) for rho in scalars]
     pair = _listed(activation)
     if pair is None:
-        return recovered(activation, profiles[0], nonexpansive)
+        return recovered(activation, profiles[0], nonexpansive, stated)
     phi, g = pair
     g = Zero() if g is None else g
     if not nonexpansive or (type(phi) is Energy and phi.scale == 1.0):

@@ -13,7 +13,7 @@ from ..regularizers import Excess, PiecewiseLinear, Regularizer, Zero
 from .activation_profile import Flat, Profile
 
 
-def recovered(activation: Activation, known: Profile, nonexpansive: bool) -> tuple[Legendre, Regularizer]:
+def recovered(activation: Activation, known: Profile, nonexpansive: bool, stated: bool) -> tuple[Legendre, Regularizer]:
     """(φ, g) of ρ: φ' is ρ⁻¹ without its jumps, which are the flat parts of ρ and make the piecewise-linear g.
 
     With ``nonexpansive``: (½z², g + φ − ½z²).
@@ -25,7 +25,7 @@ def recovered(activation: Activation, known: Profile, nonexpansive: bool) -> tup
         rho = Unflattened(rho, known.flats)
         lo, hi = (-math.inf if rho.below else lo), (math.inf if rho.above else hi)
         g = PiecewiseLinear([f.level for f in known.flats], rho.slopes())
-    phi = ActivationPotential(rho, lo, hi, sigma=1.0 if nonexpansive else 0.0)
+    phi = ActivationPotential(rho, lo, hi, sigma=1.0 if nonexpansive else 0.0, stated=stated)
     if not nonexpansive:
         return phi, Zero() if g is None else g
     return Energy(), Excess(phi) if g is None else Excess(phi) + g

@@ -24,12 +24,24 @@ class ActivationPotential(Separable):
     φ(z) = ⟨u, z⟩ − ∫₀^u ρ at u = ∇φ(z) = ρ⁻¹(z), by root search and quadrature; φ'' = 1/ρ'(u). ``activation`` is ρ, a
     function or a module of any dtype that its argument has; ``sigma`` is σ where it is known: 1 for a 1-Lipschitz ρ.
     ∇φ* is left to the solvers, who know φ by its value: that prox^φ_0(v) = ρ(v) is then a result, and no definition.
+    With ``stated`` ∇φ* is ρ as it was given, a formula for the closed forms, which certificates compare with the value.
     """
 
-    def __init__(self, activation: Activation, lo: float = -math.inf, hi: float = math.inf, sigma: float = 0.0):
+    def __init__(
+        self,
+        activation: Activation,
+        lo: float = -math.inf,
+        hi: float = math.inf,
+        sigma: float = 0.0,
+        stated: bool = False,
+    ):
         super().__init__()
-        self.lo, self.hi, self.sigma = lo, hi, sigma
+        self.lo, self.hi, self.sigma, self.stated = lo, hi, sigma, stated
         self.dual = Antiderivative(activation)
+
+    @property
+    def explicit(self) -> bool:
+        return self.stated
 
     @property
     def label(self) -> str:
@@ -40,11 +52,16 @@ class ActivationPotential(Separable):
         return Interval(self.lo, self.hi, closed=(False, False))
 
     def value(self, z: Tensor) -> Tensor:
-        u = self.grad(z)
+        u = self.dual.grad_conjugate(z)
         return u * z - self.dual.value(u)
 
     def grad(self, z: Tensor) -> Tensor:
-        return self.dual.grad_conjugate(z)
+        end = torch.where(z == self.hi, torch.inf, torch.where(z == self.lo, -torch.inf, torch.nan))
+        inside = self.domain.interior(z)
+        return torch.where(inside, self.dual.grad_conjugate(torch.where(inside, z, self.dual.middle)), end)
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        return self.dual.grad(u) if self.stated else super().grad_conjugate(u)
 
     def hessian(self, z: Tensor) -> Tensor:
         return 1 / self.dual.hessian(self.grad(z))
@@ -64,6 +81,11 @@ class Antiderivative(Separable):
         super().__init__()
         self.activation = activation
         self.table: Panels = panels(as_double(activation))
+
+    @property
+    def middle(self) -> float:
+        """Some value of ρ."""
+        return self.table.values[len(self.table.values) // 2]
 
     def extra_repr(self) -> str:
         return "" if isinstance(self.activation, nn.Module) else f"activation={name_of(self.activation)}"

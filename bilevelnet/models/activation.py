@@ -66,9 +66,9 @@ MODULES: dict[type[nn.Module], Callable[[Any], Pair]] = {
 def pair_of(activation: Activation, split: str = "bregman") -> Pair:
     """(φ, g) of a φ (g = 0, None), a pair (φ, g), the name of an activation or of a φ, a torch module or a function.
 
-    What no table has is recovered from its values by ``from_activation``, in the ``split`` given. Raises InputError,
-    with the list of what is known, for a name that is not, and with a counterexample for a function that is no prox,
-    as GELU.
+    What no table has is recovered from its values by ``from_activation``, in the ``split`` given, and computed by the
+    function itself. Raises InputError, with the list of what is known, for a name that is not, and with a
+    counterexample for a function that is no prox, as GELU.
     """
     if isinstance(activation, Legendre):
         return activation, None
@@ -92,5 +92,5 @@ def pair_of(activation: Activation, split: str = "bregman") -> Pair:
         )
     from ..certificates.activation import from_activation  # reaches up: it recovers φ and g from values
 
-    phi, g = from_activation(activation, split)
+    phi, g = from_activation(activation, split, stated=True)
     return phi, None if isinstance(g, Zero) else g
