@@ -13,25 +13,31 @@ from ..piece import Scalar, Weight
 from .base import Regularizer
 
 
-class L2Ball(Regularizer):
-    """The indicator of ‖z‖₂ ≤ radius along ``dim``; prox v min(1, r/‖v‖), conjugate r‖y‖₂. InputError unless r > 0."""
+class Scaled(Regularizer):
+    """The indicator of radius · C along ``dim``. Raises InputError unless radius > 0."""
 
-    key = "l2_ball"
     event_ndim = 1
     indicator = True
-    examples = ({}, {"radius": 5.0})
+    examples: tuple[dict[str, Any], ...] = ({}, {"radius": 2.5})
     radius = Weight(low=0)
 
     def __init__(self, radius: Scalar = 1.0, dim: int = -1):
         super().__init__()
         self.radius, self.dim = radius, dim
 
+    def value(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z.sum(self.dim))
+
+
+class L2Ball(Scaled):
+    """The indicator of ‖z‖₂ ≤ radius along ``dim``; prox v min(1, r/‖v‖), conjugate r‖y‖₂. InputError unless r > 0."""
+
+    key = "l2_ball"
+    examples = ({}, {"radius": 5.0})
+
     @property
     def domain(self) -> NormBall:  # type: ignore[override]
         return NormBall(2, self.radius, self.dim)
-
-    def value(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z.sum(self.dim))
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         n = norm(v, (self.dim,))
@@ -56,28 +62,17 @@ class L2Ball(Regularizer):
         return 0.0, [cp.norm2(z) <= self.radius]
 
 
-class L1Ball(Regularizer):
+class L1Ball(Scaled):
     """The indicator of ‖z‖₁ ≤ radius along ``dim``; prox soft(v, τ) with τ by sorting, conjugate r max |y|.
 
     Raises InputError unless radius > 0.
     """
 
     key = "l1_ball"
-    event_ndim = 1
-    indicator = True
-    examples = ({}, {"radius": 2.5})
-    radius = Weight(low=0)
-
-    def __init__(self, radius: Scalar = 1.0, dim: int = -1):
-        super().__init__()
-        self.radius, self.dim = radius, dim
 
     @property
     def domain(self) -> NormBall:  # type: ignore[override]
         return NormBall(1, self.radius, self.dim)
-
-    def value(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z.sum(self.dim))
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         return project_l1_ball(v, self.radius, self.dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -11,31 +12,21 @@ from .. import domains
 from ..errors import InputError
 from ..numerics import norm, normal_level, project_capped, project_simplex
 from ..piece import Scalar, Weight
+from .balls import Scaled
 from .base import Regularizer
 
 
-class Simplex(Regularizer):
+class Simplex(Scaled):
     """The indicator of {z ≥ 0, Σ z = radius} along ``dim``; prox (v − τ)₊, conjugate radius · max y.
 
     Raises InputError unless radius > 0.
     """
 
     key = "simplex"
-    event_ndim = 1
-    indicator = True
-    examples = ({}, {"radius": 2.5})
-    radius = Weight(low=0)
-
-    def __init__(self, radius: Scalar = 1.0, dim: int = -1):
-        super().__init__()
-        self.radius, self.dim = radius, dim
 
     @property
     def domain(self) -> domains.Simplex:  # type: ignore[override]
         return domains.Simplex(self.radius, self.dim)
-
-    def value(self, z: Tensor) -> Tensor:
-        return torch.zeros_like(z.sum(self.dim))
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         return project_simplex(v, self.radius, self.dim)
@@ -107,7 +98,8 @@ class CappedSimplex(Regularizer):
 
     def _check(self, n: int) -> None:
         radius, cap = self.radius, self.cap
-        if not isinstance(radius, Tensor) and not isinstance(cap, Tensor) and n * cap < radius * (1 - 1e-12):
+        rounding = 1 - 2 * sys.float_info.epsilon  # of the two decimals and their product
+        if not isinstance(radius, Tensor) and not isinstance(cap, Tensor) and n * cap < radius * rounding:
             raise InputError(
                 f"infeasible: {n} entries of at most cap = {cap:g} cannot have the sum radius = {radius:g}; "
                 f"raise cap or lower radius"
