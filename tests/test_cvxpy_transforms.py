@@ -127,7 +127,6 @@ def test_vmap_and_double_backward(name: str) -> None:
     assert torch.autograd.gradgradcheck(lambda *given: layer(*given)[0], (p, w))
 
 
-@pytest.mark.heavy
 def test_vmap_where_only_a_set_moves() -> None:
     x, low = cp.Variable(3), cp.Parameter(3)
     layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= low]), [low], [x], on_failure="nan")
@@ -135,6 +134,7 @@ def test_vmap_where_only_a_set_moves() -> None:
     assert torch.equal(torch.func.vmap(layer)(ends)[0], ends.relu())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["soft", "plane in a box", "quadratic", "newton", "splitting"])
 def test_is_one_graph(name: str) -> None:
     layer, (p, w) = layer_of(name), points()
