@@ -1,4 +1,4 @@
-"""Every law of a φ and a g catches the fault that it is there for: one planted fault a law."""
+"""Every law of a φ catches the fault that it is there for: one planted fault a law."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from faults import assert_caught
+from faults import assert_caught, bump
 from torch import Tensor
 
-from bilevelnet import domains, legendre, regularizers
-from bilevelnet.testing import check_legendre, check_regularizer
+from bilevelnet import domains, legendre
+from bilevelnet.testing import check_legendre
 from bilevelnet.testing import legendre as of_phi
-from bilevelnet.testing import regularizer as of_g
 
 
 class Half(legendre.Energy):
@@ -73,6 +72,53 @@ class Expressed(legendre.Energy):
         return cp.sum_squares(z)
 
 
+class Declared(legendre.Separable):
+    """z²/2, with one wrong declaration after another."""
+
+    def __init__(self, **faults: Any):
+        super().__init__()
+        for name, f in faults.items():
+            object.__setattr__(self, name, f)
+
+    def value(self, z: Tensor) -> Tensor:
+        return z**2 / 2
+
+    def grad(self, z: Tensor) -> Tensor:
+        return 1.0 * z
+
+    def grad_conjugate(self, u: Tensor) -> Tensor:
+        return 1.0 * u
+
+
+class Stiff(legendre.NormPower):
+    key = ""
+
+    def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
+        return (1 + 1e-6) * super().hessian_product(z, x)
+
+
+class OnBall(legendre.NormPower):
+    """‖z‖²/2 on the unit ball: not steep."""
+
+    key, domain = "", domains.NormBall(2, 1.0)
+
+
+class HalfLine(legendre.Separable):
+    """z log z − z + z²/4 on z > 0, found by search."""
+
+    domain = domains.Positive()
+
+    def __init__(self, linear: float):
+        super().__init__()
+        self.linear = linear
+
+    def value(self, z: Tensor) -> Tensor:
+        return z * z.log() - z + z**2 / 4
+
+    def span(self) -> Any:
+        return {"log": 1.0, "linear": self.linear}
+
+
 # fault: (φ, the law that must find it)
 PHI: dict[str, tuple[Any, str]] = {
     "inverse off by 1e-9": (lambda: Half(grad_conjugate=lambda u: u / 2 * (1 + 1e-9)), "∇φ*(∇φ(z)) = z"),
@@ -106,6 +152,29 @@ PHI: dict[str, tuple[Any, str]] = {
         "float32 agrees with float64",
     ),
     "wrong expression": (Expressed, "the cvxpy expression is φ"),
+    "not convex around 30": (lambda: Declared(value=bump(30.0, 1.0)), "secants of φ lie between its slopes"),
+    "not convex around −5000": (lambda: Declared(value=bump(-5e3, 300.0)), "secants of φ lie between its slopes"),
+    "span with a wrong coefficient": (lambda: HalfLine(0.25), "span() is ∇φ"),
+    "span of an unknown function": (lambda: Declared(span=lambda: {"square": 1.0}), "span() is ∇φ"),
+    "dual_domain too small": (
+        lambda: Declared(dual_domain=domains.Interval(-50.0, 50.0)),
+        "∇φ maps domain into dual_domain, ∇φ* back",
+    ),
+    "dual_domain too large": (
+        lambda: Declared(domain=domains.Positive()),
+        "∇φ maps domain into dual_domain, ∇φ* back",
+    ),
+    "not steep on a ball": (OnBall, "|∇φ| → ∞ at the ends of dom φ"),
+    "not radial": (lambda: Declared(radial=True, grad=lambda z: z**3), "radial: ∇φ(z) = c(‖z‖) z, c > 0"),
+    "wrong product with the hessian": (lambda: Stiff(3.0), "hessian_product(z, x) = ∇²φ(z) x"),
+    "wrong divergence": (
+        lambda: Declared(divergence=lambda z, p: (z - p) ** 2),
+        "divergence is φ(z) − φ(z⁻) − ⟨∇φ(z⁻), z − z⁻⟩",
+    ),
+    "wrong sum": (
+        lambda: Declared(plus=lambda other: legendre.Energy(3.0)),
+        "φ + φ and φ + ½‖·‖² add values and gradients",
+    ),
 }
 
 
@@ -117,112 +186,3 @@ def test_phi(fault: str) -> None:
 
 def test_every_law_of_phi_has_a_fault() -> None:
     assert {law for _, law in PHI.values()} == {law.name for law in of_phi.LAWS}
-
-
-class Faulty(regularizers.L1):
-    """λ|z|, with one thing after another done wrongly."""
-
-    key = ""
-
-    def __init__(self, **faults: Any):
-        super().__init__(0.5)
-        for name, f in faults.items():
-            object.__setattr__(self, name, f)
-
-
-class Bump(regularizers.Smooth):
-    """−z²/4: not convex."""
-
-    def value(self, z: Tensor) -> Tensor:
-        return -(z**2) / 4
-
-    def grad(self, z: Tensor) -> Tensor:
-        return -z / 2
-
-    def prox(self, v: Tensor, step: Any = 1.0) -> Tensor:
-        return v / (1 - step / 2)
-
-
-def soft(v: Tensor, lam: float) -> Tensor:
-    return v.sign() * (v.abs() - lam).clamp(min=0)
-
-
-class Leaves(regularizers.Nonneg):
-    key = ""
-
-    def prox(self, v: Tensor, step: Any = 1.0) -> Tensor:
-        return torch.where(v > 0, v, 1e-12 * v)
-
-
-class Drawn(regularizers.Simplex):
-    """A prox onto the simplex that is not the nearest point."""
-
-    key = ""
-
-    def prox(self, v: Tensor, step: Any = 1.0) -> Tensor:
-        return v.softmax(-1)
-
-
-class NoMultiple(regularizers.L1):
-    key = ""
-
-    def __mul__(self, weight: Any) -> Any:
-        return regularizers.L1(0.5)
-
-    __rmul__ = __mul__
-
-
-class ExpressedG(regularizers.L1):
-    key = ""
-
-    def expression(self, z: Any) -> Any:
-        return 2 * super().expression(z)
-
-
-G: dict[str, tuple[Any, str]] = {
-    "not convex": (Bump, "g lies below its chords"),
-    "wrong derivative": (
-        lambda: Faulty(derivatives=lambda z: (0.49 * z.sign(), 0.49 * z.sign())),
-        "derivatives(z) bound the secants",
-    ),
-    "kink without its two sides": (
-        lambda: Faulty(derivatives=lambda z: (torch.where(z > 0, 0.5, -0.5),) * 2),
-        "distance is 0 at the prox",
-    ),
-    "prox leaves the domain": (Leaves, "prox(v) lies in dom g"),
-    "wrong prox": (
-        lambda: Faulty(prox=lambda v, step=1.0: soft(v, 0.5 * step * (1 + 1e-6))),
-        "(v − prox(v))/step ∈ ∂g(prox(v))",
-    ),
-    "wrong prox of a vector": (Drawn, "(v − prox(v))/step ∈ ∂g(prox(v))"),
-    "step ignored": (
-        lambda: Faulty(prox=lambda v, step=1.0: soft(v, 0.5)),
-        "the minimiser is within 8 ulp of prox(v)",
-    ),
-    "wrong conjugate": (
-        lambda: Faulty(conjugate=lambda y: torch.where(y.abs() <= 0.5, 1e-6, torch.inf)),
-        "Moreau: g(z) + g*(v − z) = ⟨z, v − z⟩",
-    ),
-    "conjugate too small": (lambda: Faulty(conjugate=lambda y: 0 * y), "g(z) + g*(y) ≥ ⟨z, y⟩"),
-    "prox expands": (lambda: Faulty(prox=lambda v, step=1.0: 1.1 * v), "prox is firmly nonexpansive"),
-    "multiple ignored": (NoMultiple, "c·g scales value and prox"),
-    "prox detached": (
-        lambda: Faulty(prox=lambda v, step=1.0: soft(v.detach(), 0.5 * step) + 0 * v),
-        "autograd of prox is its slope",
-    ),
-    "dtype lost": (
-        lambda: Faulty(prox=lambda v, step=1.0: soft(v.double(), 0.5 * step)),
-        "float32 agrees with float64",
-    ),
-    "wrong expression": (ExpressedG, "the cvxpy expression is g"),
-}
-
-
-@pytest.mark.parametrize("fault", G)
-def test_g(fault: str) -> None:
-    make, law = G[fault]
-    assert_caught(check_regularizer(make(), raises=False), law)
-
-
-def test_every_law_of_g_has_a_fault() -> None:
-    assert {law for _, law in G.values()} == {law.name for law in of_g.LAWS}

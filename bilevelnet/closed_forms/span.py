@@ -19,6 +19,13 @@ from ..piece import Scalar
 
 Coefficients = dict[str, Scalar]
 
+BASIS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda z: z,
+    "log": torch.log,
+    "reciprocal": lambda z: -1 / z,
+    "exp": torch.exp,
+}
+
 # basis → (name for explain, z with ∇ψ(z) = w)
 INVERSES: dict[frozenset[str], tuple[str, Callable[[Tensor, Coefficients], Tensor]]] = {
     frozenset({"linear"}): ("scaling", lambda w, c: w / c["linear"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -42,9 +43,9 @@ class NormPower(Legendre):
         return (u * self.grad_conjugate(u) * ((self.p - 1) / self.p)).sum(-1)
 
     def hessian_product(self, z: Tensor, x: Tensor) -> Tensor:
-        """∇²φ(z) x = ‖z‖^{p−2} (x + (p − 2) z⟨z, x⟩/‖z‖²) for z ≠ 0."""
+        """∇²φ(z) x = ‖z‖^{p−2} (x + (p − 2) z⟨z, x⟩/‖z‖²), the direction of 0 being 0."""
         size = norm(z, (-1,))
-        unit = z / size
+        unit = z / torch.where(size > 0, size, 1.0)
         return size ** (self.p - 2) * (x + (self.p - 2) * unit * (unit * x).sum(-1, keepdim=True))
 
     @property

@@ -17,7 +17,9 @@ def derivative(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Plain autograd where nobody asks for a derivative of it: half the work.
     """
     if torch.is_grad_enabled() or tracked(x) or _transformed():
-        return torch.func.grad(lambda t: f(t).sum())(x)
+        d = torch.func.grad(lambda t: f(t).sum())(x)
+        # Of a constant torch may give zeros without memory, on which tolist() and numpy() end the process.
+        return d if torch.compiler.is_compiling() or not d._is_zerotensor() else d.clone()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         return _gradient(f(x), x, again=False)

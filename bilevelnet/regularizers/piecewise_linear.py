@@ -59,6 +59,9 @@ class Piecewise(Separable):
             left, right = torch.where(z > t, s, left), torch.where(z >= t, s, right)
         return left, right
 
+    def grad(self, z: Tensor) -> Tensor:
+        return self.derivatives(z)[1]  # autograd adds up both sides of a knot
+
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:
         knots, slopes = self.pieces()
         scaled = [s if _infinite(s) else step * s for s in slopes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..legendre import Legendre
 from ..regularizers import Regularizer
 
 MAGNITUDES = (1e-8, 1e-3, 0.1, 0.37, 0.5, 1.0, 1.7, 3.0, 6.0, 20.0)
+FAR = tuple(10.0 ** (k / 3) for k in range(4, 25))  # 20 to 1e8
+DENSE = tuple(10.0 ** (k / 100) for k in range(-100, 801))  # 0.1 to 1e8 by 2.3 %: what is as narrow is met
 _SIZES: dict[int, list[tuple[int, ...]]] = {
     0: [()],
     1: [(4,), (3,), (2,), (5,), (6,), (8,)],
@@ -85,10 +88,11 @@ class Event:
 
 
 def event_of(*pieces: Legendre | Regularizer, device: str = "cpu") -> Event:
-    """The smallest event that all the pieces take: their values say which."""
+    """An event that all the pieces take: of the width that one declares, or a small one, as their values say."""
     ndim, reason = max(p.event_ndim for p in pieces), ""
     symmetric = any((isinstance(p, Legendre) and p.event_ndim == 2) or _symmetric(p.domain) for p in pieces)
-    for shape in _SIZES[ndim]:
+    widths = [p.width for p in pieces if p.width] if ndim == 1 else []
+    for shape in [(n,) for n in widths] or _SIZES[ndim]:
         if symmetric and shape[0] != shape[1]:
             continue
         sample = torch.full((2, *shape), 0.1, dtype=torch.float64, device=device)
@@ -106,7 +110,8 @@ def event_of(*pieces: Legendre | Regularizer, device: str = "cpu") -> Event:
                 reason = f"of points of shape {tuple(sample.shape)} the value of {p.label} has shape {got}, not {want}"
         if not reason:
             return Event(shape, symmetric)
-    raise InputError(f"no point of {ndim} dimensions suits {' and '.join(p.label for p in pieces)}: {reason}")
+    declared = f" of the declared width {widths[0]}" if widths else ""
+    raise InputError(f"no point of {ndim} dimensions{declared} suits {' and '.join(p.label for p in pieces)}: {reason}")
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
@@ -137,6 +142,24 @@ def in_interval(domain: Interval, draw: Draw, ends: bool = False, near: bool = T
     return draw.tensor(inside)
 
 
+def far_out(piece: Legendre | Regularizer, draw: Draw, sizes: Sequence[float] = FAR) -> Tensor:
+    """Entries inside an interval towards its infinite ends, as far as φ or g and its derivative do not overflow."""
+    lo, hi = float(piece.domain.lo), float(piece.domain.hi)
+    starts = [(s, e if math.isfinite(e) else 0.0) for s, e, ahead in ((1, lo, hi), (-1, hi, lo)) if math.isinf(ahead)]
+    points = draw.tensor([e + s * m for s, e in starts for m in sizes])
+    x = points.clone().requires_grad_()
+    value = piece.value(x)
+    (slope,) = torch.autograd.grad(value.sum(), x, materialize_grads=True) if value.requires_grad else (0 * x,)
+    return points[(value * slope * points).isfinite()]
+
+
+def line(piece: Legendre | Regularizer, draw: Draw) -> Tensor:
+    """A dense increasing grid inside an interval: geometric towards infinite ends, else even."""
+    lo, hi = float(piece.domain.lo), float(piece.domain.hi)
+    between = [lo + (hi - lo) * (k / 512) for k in range(1, 512)] if math.isfinite(hi - lo) else []
+    return torch.cat([draw.tensor(between), far_out(piece, draw, DENSE)]).unique()
+
+
 def duals(phi: Legendre, event: Event, draw: Draw, largest: float = 30.0) -> Tensor:
     """Points u in the interior of dom φ*, 0 among them where it lies there."""
     if phi.event_ndim == 0 and isinstance(phi.dual_domain, Interval):
@@ -162,7 +185,9 @@ def interior(phi: Legendre, event: Event, draw: Draw) -> Tensor:
     """Points z in int dom φ: a grid where the domain is an interval, and images of dual points."""
     images = phi.grad_conjugate(duals(phi, event, draw, largest=8.0)).detach()
     if isinstance(phi.domain, Interval) and not event.ndim:
-        images = torch.cat([in_interval(phi.domain, draw), images])
+        far = far_out(phi, draw)
+        far = far[phi.grad(far).abs() >= torch.finfo(draw.dtype).tiny]  # what underflows has no inverse
+        images = torch.cat([in_interval(phi.domain, draw), far, images])
     return images[event.all(phi.domain.interior(images), images) & event.all(images.isfinite(), images)]
 
 
@@ -171,6 +196,8 @@ def members(g: Regularizer, event: Event, draw: Draw) -> Tensor:
     domain = g.domain
     if isinstance(domain, Interval) and domain.constant:
         points = torch.cat([in_interval(domain, draw, ends=True, near=False), kinks(g, draw)])
+        if not event.ndim:
+            points = torch.cat([points, far_out(g, draw)])
         points = points[domain.contains(points)].unique()
         if not event.ndim:
             return points

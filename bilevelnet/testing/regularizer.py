@@ -8,11 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..domains import Interval
 from ..errors import InputError
 from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
+from . import declarations
 from .calculus import EPS, difference, slope
-from .points import Draw, Event, event_of, kinks, members, representable
+from .points import Draw, Event, event_of, kinks, line, members, representable
 from .report import Finding, Law, NotStated, Report, run
 
 ROUNDING = 50 * EPS
@@ -30,6 +32,10 @@ def _convex(g: Regularizer, event: Event, draw: Draw) -> Finding:
     x, y = x.repeat_interleave(n, 0), x.repeat(n, *(1,) * event.ndim)
     t = draw.normal(n * n, salt=1).sigmoid()
     middle = x + event.expand(t) * (y - x)
+    if isinstance(g.domain, Interval) and not event.ndim:  # and each point of a dense grid below its neighbours' chord
+        dense = line(g, draw)
+        t = torch.cat([t, (dense[1:-1] - dense[:-2]) / (dense[2:] - dense[:-2])])
+        x, middle, y = torch.cat([x, dense[:-2]]), torch.cat([middle, dense[1:-1]]), torch.cat([y, dense[2:]])
     a, b, c = g.value(x), g.value(y), g.value(middle)
     tolerance = ROUNDING * (a.abs() + b.abs() + event.norm(x) + event.norm(y))
     return Finding((c - a - t * (b - a)).clamp(min=0), tolerance, {"x": x, "y": y, "t": t})
@@ -54,7 +60,8 @@ def _derivatives(g: Regularizer, event: Event, draw: Draw) -> Finding:
     # An end of the domain: −∞ on its left, ∞ on its right.
     ends = torch.stack([g.domain.contains(x - 1e-9 * (1 + x.abs())), g.domain.contains(x + 1e-9 * (1 + x.abs()))])
     left, right = g.derivatives(x)
-    wrong = (~ends[0] & (left != -torch.inf)) | (~ends[1] & (right != torch.inf)) | (left > right)
+    wrong = (~ends[0] & (left != -torch.inf)) | (~ends[1] & (right != torch.inf))
+    wrong |= left - right > ROUNDING * left.abs()  # both are rounded
     closed = g.domain.contains(x)
     error = torch.cat([error, torch.where(wrong & closed, torch.inf, 0.0)])
     tolerance = torch.cat([ROUNDING * (noise + secant.abs()), torch.zeros_like(x)])
@@ -275,4 +282,5 @@ LAWS = (
     Law("autograd of prox is its slope", "1e-6: one-sided differences with step 1e-6", _prox_derivative),
     Law("float32 agrees with float64", "50 eps of float32 of v, z and g': prox is nonexpansive", _dtypes),
     Law("the cvxpy expression is g", "1e-9: the value in numpy; constraints hold on dom g", _expression),
+    *declarations.OF_G,
 )
