@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,11 @@ def test_a_wrong_section_lists_the_sections() -> None:
     result = run("catalog", "--section", "solvers")
     assert result.exit_code == 2
     assert all(section in result.output for section in catalog.SECTIONS)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "bilevelnet", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"bilevelnet {bln.__version__}\n", done.stderr
 
 
 def test_version() -> None:

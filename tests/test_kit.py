@@ -112,6 +112,27 @@ def test_a_suite_has_one_test_a_law_and_names_what_is_missing(suite: type) -> No
         getattr(suite(), tests[0])()
 
 
+MISTAKES = {
+    "a class": (lambda: bln.testing.check_legendre(L.Energy), "give Energy"),
+    "a g": (lambda: bln.testing.check_legendre(R.Zero()), "check_regularizer takes it"),
+    "a φ": (lambda: bln.testing.check_layer(L.Energy()), "check_legendre takes it"),
+    "a φ for a D": (lambda: bln.testing.check_divergence(L.Energy()), "check_legendre takes it"),
+    "a pair in the wrong order": (lambda: bln.testing.check_closed_form(R.Zero(), L.Energy()), "not Zero"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_another_kind_of_piece_is_told(mistake: str) -> None:
+    call, remedy = MISTAKES[mistake]
+    with pytest.raises(bln.InputError, match=remedy):
+        call()
+
+
+def test_derivatives_of_a_constant_have_memory() -> None:
+    z = torch.ones(2, dtype=torch.float64)
+    assert R.Deadzone(0.5, 0.4).hessian(z).tolist() == [0.0, 0.0]
+
+
 def test_a_suite_fails_with_a_counterexample() -> None:
     class Wrong(L.Energy):
         key = ""

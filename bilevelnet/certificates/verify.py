@@ -76,9 +76,8 @@ def verify(layer: Any, neural: Neural | None = None, samples: int | Tensor = SAM
     elif isinstance(layer, nn.Module):
         certificate = architectures.certificate(layer, neural, samples, run.generator)
     else:
-        raise InputError(
-            f"verify takes a BilevelLayer, a Chain, a pair (φ, g) or a pre-norm block, not a {type(layer).__name__}"
-        )
+        given = f"the class {layer.__name__}" if isinstance(layer, type) else f"a {type(layer).__name__}"
+        raise InputError(f"verify takes a BilevelLayer, a Chain, a pair (φ, g) or a pre-norm block, not {given}")
     count = len(samples) if isinstance(samples, Tensor) else samples
     certificate.settings = {"samples": count, "seed": seed, "dtype": "float64", "torch": torch.__version__}
     return certificate

@@ -14,6 +14,7 @@ from ..regularizers import Regularizer
 from ..solvers import bind
 from . import transforms
 from .calculus import EPS, STEPS, Function, central, difference_step, sensitivity, slope
+from .given import expect
 from .pair import Pair
 from .points import Draw, inside_jump, kinks, members
 from .report import Finding, Law, NotStated, Report, run
@@ -30,6 +31,8 @@ def check_closed_form(
     ``thorough`` adds what costs seconds: gradcheck, gradgradcheck and torch.compile. Raises InputError where the pair
     has no closed form.
     """
+    expect(phi, Legendre, "check_closed_form")
+    expect(g, Regularizer, "check_closed_form")
     bind(phi, g, "closed_form")
     pair = Pair(phi, g, "closed_form", Draw(seed, device))
     return run(f"φ = {phi}, g = {g}", (*LAWS, *THOROUGH) if thorough else LAWS, (pair,), raises)

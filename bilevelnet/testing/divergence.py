@@ -10,6 +10,7 @@ from torch import Tensor
 from ..divergences import Bregman, Divergence, Identity
 from ..domains import Interval
 from .calculus import EPS, STEPS, Function, central, difference_step, slope
+from .given import expect
 from .points import Draw, Event, event_of, in_interval, interior
 from .report import Finding, Law, NotStated, Report, run
 
@@ -21,6 +22,7 @@ def check_divergence(divergence: Divergence, seed: int = 0, device: str = "cpu",
 
     z is drawn in dom φ and z⁻ in the set that D states for it, of the widths that its reference states.
     """
+    expect(divergence, Divergence, "check_divergence")
     return run(f"D = {divergence}", LAWS, (Sample(divergence, Draw(seed, device)),), raises)
 
 

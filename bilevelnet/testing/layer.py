@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..layer import BilevelLayer
 from . import transforms
 from .calculus import EPS
+from .given import expect
 from .points import Draw, Event, duals
 from .report import Finding, Law, NotStated, Report, run
 
@@ -35,6 +36,7 @@ def check_layer(
     z_prev: a batch of inputs; drawn by ``seed`` where the coupling states its width. ``thorough`` adds gradcheck and
     torch.compile. Raises InputError where inputs are needed and not given.
     """
+    expect(layer, BilevelLayer, "check_layer")
     subject = f"{type(layer).__name__}({layer.explain().splitlines()[0]})"
     return run(subject, (*LAWS, *THOROUGH) if thorough else LAWS, (Sample(layer, z_prev, seed),), raises)
 

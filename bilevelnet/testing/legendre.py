@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from . import declarations
 from .calculus import EPS, difference, jacobian, sensitivity, slope
+from .given import expect
 from .points import Draw, Event, duals, event_of, in_interval, interior, line, representable
 from .report import Finding, Law, NotStated, Report, run
 
@@ -22,6 +23,7 @@ HALVES = (torch.float32, torch.bfloat16, torch.float16)
 
 def check_legendre(phi: Legendre, seed: int = 0, device: str = "cpu", raises: bool = True) -> Report:
     """The laws of φ, tested at points drawn by ``seed``: a Report; AssertionError with its table where one fails."""
+    expect(phi, Legendre, "check_legendre")
     return run(f"φ = {phi}", LAWS, (phi, event_of(phi, device=device), Draw(seed, device)), raises)
 
 

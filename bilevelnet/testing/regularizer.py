@@ -14,6 +14,7 @@ from ..regularizers import Regularizer
 from ..regularizers.base import as_pair
 from . import declarations
 from .calculus import EPS, difference, slope
+from .given import expect
 from .points import Draw, Event, event_of, kinks, line, members, representable
 from .report import Finding, Law, NotStated, Report, run
 
@@ -23,6 +24,7 @@ STEPS = (1.0, 0.3)
 
 def check_regularizer(g: Regularizer, seed: int = 0, device: str = "cpu", raises: bool = True) -> Report:
     """The laws of g, tested at points drawn by ``seed``: a Report; AssertionError with its table where one fails."""
+    expect(g, Regularizer, "check_regularizer")
     return run(f"g = {g}", LAWS, (g, event_of(g, device=device), Draw(seed, device)), raises)
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from ..divergences import Divergence
-from ..errors import InputError
 from ..layer import BilevelLayer
 from ..legendre import Legendre
 from ..regularizers import Regularizer
 from . import closed_form, divergence, layer, legendre, regularizer
+from .given import expect
 from .pair import Pair
 from .points import Draw, event_of
 from .report import Law, run
@@ -33,8 +33,7 @@ class Laws:
 
     def _given(self, name: str, kind: type) -> Any:
         value = getattr(self, name, None)
-        if not isinstance(value, kind):
-            raise InputError(f"{type(self).__name__}: set {name} = … to a {kind.__name__}, not {type(value).__name__}")
+        expect(value, kind, f"{type(self).__name__}: set {name} = …, which")
         return value
 
     def _draw(self) -> Draw:

@@ -1,0 +1,5 @@
+"""python -m bilevelnet: the command line."""
+
+from .cli import app
+
+app()
