@@ -175,7 +175,7 @@ def solved(model: Model, values: Sequence[np.ndarray]) -> list[np.ndarray] | Non
     with _given(model.parameters, values, model.problem), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a solution that is inaccurate, or a problem that is not DPP
         try:
-            model.problem.solve(solver=cp.CLARABEL, **TIGHT)
+            model.problem.solve(solver=cp.CLARABEL, canon_backend=cp.COO_CANON_BACKEND, **TIGHT)
         except cp.error.SolverError:
             return None
         if model.problem.status not in ("optimal", "optimal_inaccurate"):

@@ -26,7 +26,7 @@ class Cone:
 
         scope = cp.utilities.scopes.quad_form_dpp_scope() if quad_form else contextlib.nullcontext()
         with scope:
-            data, chain, _ = problem.get_problem_data(solver=solver)
+            data, chain, _ = problem.get_problem_data(solver=solver, canon_backend=cp.COO_CANON_BACKEND)
         self.form: Any = data[cp.settings.PARAM_PROB]
         self.dims = data["dims"]
         self.chain = chain

@@ -192,7 +192,8 @@ class Table:
         holds = [cp.sum(v) == 0 for v in every] + [cp.sum(p) == 0 for p in parameters.parameters]
         data = InverseData(cp.Problem(cp.Minimize(0), holds))
         try:
-            table = sp.coo_array(CoeffExtractor(data, None).affine(expressions))
+            # cvxpy's fastest where parameters have many entries, and as fast as its default where they have few
+            table = sp.coo_array(CoeffExtractor(data, cp.COO_CANON_BACKEND).affine(expressions))
         except NotImplementedError as missing:  # cumsum and cumprod are known to cvxpy in standard form only
             raise InputError("an affine function of which cvxpy states no matrix") from missing
         table.sum_duplicates()
