@@ -40,6 +40,7 @@ ORDER = (
     "interop",
     "testing",
     "cli",
+    "__main__",
 )
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 KEYS = {(e["phi"], e["g"]) for e in json.loads((Path(__file__).parent / "data" / "oracle.json").read_text())}
