@@ -171,3 +171,39 @@ def test_a_weight_of_zero_is_told() -> None:
     for k, words in ((1, "a weight of energy is 0"), (2, "parameter c has a value that is not finite")):
         with pytest.raises(bln.SolveError, match=words):
             layer(weights[k:], slopes[k:])
+
+
+def transport(objective: Callable[[Any, Any], Any]) -> Any:
+    """Of the marginals a and b, whose sums are the same but for rounding."""
+    X, C = cp.Variable((3, 3)), cp.Parameter((3, 3))
+    a, b = cp.Parameter(3, nonneg=True), cp.Parameter(3, nonneg=True)
+    rows = [cp.sum(X, axis=1) == a, cp.sum(X, axis=0) == b]
+    problem = cp.Problem(cp.Minimize(objective(X, C)), rows)
+    return bln.from_cvxpy(problem, [C, a, b], [X], on_failure="ignore")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_rows_that_follow_from_others_up_to_rounding(dtype: torch.dtype) -> None:
+    """Entropic transport of softmaxes, which sum to 1 by rounding of their dtype; 1e-4 beyond it is a contradiction."""
+    layer = transport(lambda X, C: cp.sum(cp.multiply(C, X)) - 0.1 * cp.sum(cp.entr(X)))
+    generator = torch.Generator().manual_seed(0)
+    C, a, b = (torch.rand(20, *shape, dtype=dtype, generator=generator) for shape in ((3, 3), (3,), (3,)))
+    a, b = a.softmax(-1), b.softmax(-1)
+    assert not layer.solve(C, a, b).status.any()
+    off = b * (1 + 1e3 * torch.finfo(dtype).eps)
+    assert (layer.solve(C, a, off).status == STATUS.infeasible).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_conditions_on_parameters_have_the_rounding_of_their_dtype(dtype: torch.dtype) -> None:
+    x, p, w, s, u = cp.Variable(3), cp.Parameter(3), cp.Parameter(3), cp.Parameter(), cp.Parameter()
+    near = cp.Minimize(cp.sum_squares(x - w))
+    shares = torch.rand(99, 3, dtype=dtype, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    zero = torch.zeros(3, dtype=dtype)
+    layer = bln.from_cvxpy(cp.Problem(near, [cp.sum(p) == 1]), [w, p], [x], on_failure="ignore")
+    assert not layer.solve(zero, shares).status.any()
+    assert (layer.solve(zero, shares + 1e-5).status == STATUS.infeasible).all()
+    small = bln.from_cvxpy(cp.Problem(near, [x >= 0, x <= u, cp.sum(x) == s]), [w, s, u], [x], on_failure="ignore")
+    cap = torch.full((3,), 1e-12, dtype=dtype)
+    total = torch.tensor([3e-12, 2e-12, 4e-12], dtype=dtype)  # at the end of its reach, inside, beyond
+    assert small.solve(zero, total, cap).status.tolist() == [0, 0, STATUS.infeasible]

@@ -242,10 +242,8 @@ class Match:
         if rank == len(a):
             return a, level
         kept, left = np.sort(order[:rank]), np.sort(order[rank:])
-        ratio = np.linalg.lstsq(a[kept].T, a[left].T, rcond=None)[0].T
-        implied = level.take(kept).map(lambda b: b @ torch.from_numpy(ratio).to(b).mT)
-        gap = level.take(left) - implied
-        self.sets.exclude(gap.map(lambda g, b: g.abs() > 1e-9 * (1 + b.abs().amax(-1, keepdim=True)), level))
+        ratio = torch.from_numpy(np.linalg.lstsq(a[kept].T, a[left].T, rcond=None)[0].T)
+        self.sets.exclude(level.take(left).map(partial(_contradicts, ratio, self.n), level.take(kept)))
         return a[kept], level.take(kept)
 
 
@@ -265,14 +263,24 @@ def _beyond(
 ) -> torch.Tensor:
     """Where no x within ``radius`` of ``centre`` lies between the ends and in dom φ."""
     gap = torch.maximum(lower.clamp(min=domain.lo) - centre, centre - upper.clamp(max=domain.hi)).clamp(min=0)
-    distance = torch.linalg.vector_norm(gap.expand(gap.shape), p, -1, keepdim=True)
-    return distance > radius * (1 + 1e-12)  # rounded
+    distance = torch.linalg.vector_norm(gap, p, -1, keepdim=True)
+    rounding = gap.shape[-1] * torch.finfo(gap.dtype).eps * (distance + centre.abs().amax(-1, keepdim=True))
+    return distance > radius + rounding
+
+
+def _contradicts(ratio: torch.Tensor, n: int, left: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Where levels differ from what the others imply, by more than the rounding of sums of n numbers."""
+    ratio = ratio.to(left)
+    slack = n * torch.finfo(left.dtype).eps * (kept.abs() @ ratio.abs().mT + left.abs())
+    return (left - kept @ ratio.mT).abs() > slack
 
 
 def _out_of_reach(a: torch.Tensor, b: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
     """Where ⟨a, x⟩ = b for no x between the ends."""
     a = a.to(b)
     ends = [torch.where(a != 0, a * end, 0.0) for end in (lower, upper)]
-    low, high = torch.minimum(*ends).sum(-1, keepdim=True), torch.maximum(*ends).sum(-1, keepdim=True)
-    slack = 1e-9 * (1 + b.abs())  # the sums are rounded
-    return (b < low - slack) | (b > high + slack)
+    below, above = torch.minimum(*ends), torch.maximum(*ends)
+    eps = (1 + len(a)) * torch.finfo(b.dtype).eps  # the sums are rounded
+    low, high = (t.sum(-1, keepdim=True) for t in (below, above))
+    wide, broad = (eps * (t.abs().sum(-1, keepdim=True) + b.abs()) for t in (below, above))
+    return (b < low - wide) | (b > high + broad)

@@ -64,6 +64,10 @@ class Quantity:
     def __neg__(self) -> Quantity:
         return self.map(operator.neg)
 
+    def rounding(self) -> Quantity:
+        """By how much the numbers may be off, of parameters that are rounded."""
+        return self.map(lambda t: torch.finfo(t.dtype).eps * t.detach().abs())
+
     def take(self, index: np.ndarray) -> Quantity:
         """These entries; one number stays one."""
         where = torch.from_numpy(np.asarray(index))
@@ -120,9 +124,19 @@ class Combination(Quantity):
     def __neg__(self) -> Quantity:
         return self.again(self.form.times(np.array(-1.0)))
 
+    def rounding(self) -> Quantity:
+        form = self.form
+        if not isinstance(form, Affine):
+            return super().rounding()
+        rows = form.entries[0]
+        count = 1 + int(np.bincount(rows).max(initial=0))  # each parameter is rounded, and each sum of them
+        return Quantity(lambda values: count * torch.finfo(values.like.dtype).eps * form.size_of_terms(values))
+
     def take(self, index: np.ndarray) -> Quantity:
         index = np.asarray(index)
-        if self.form.size == 1 or len(set(index.tolist())) < len(index):
+        if self.form.size == 1:
+            return self
+        if len(set(index.tolist())) < len(index):
             return super().take(index)
         return self.again(self.form.take(index))
 

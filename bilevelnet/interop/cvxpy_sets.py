@@ -51,9 +51,9 @@ class Sets:
         counts = np.diff(rows.matrix.indptr)
         empty, one, more = (np.flatnonzero(t) for t in (counts == 0, counts == 1, counts > 1))
         if len(empty):
-            offset = rows.offset.take(empty)
-            slack = 1e-9  # a condition on the parameters alone, computed with rounding
-            self.exclude(offset.map((lambda o: o.abs() > slack) if equal else (lambda o: o > slack)))
+            offset = rows.offset.take(empty)  # a condition on the parameters alone
+            beyond = (lambda o, slack: o.abs() > slack) if equal else torch.gt
+            self.exclude(offset.map(beyond, offset.rounding()))
         if len(more):
             found = self.equations if equal else self.inequalities
             found.append(Rows(rows.matrix[more], rows.offset.take(more)))

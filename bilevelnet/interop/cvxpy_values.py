@@ -210,6 +210,12 @@ class Affine:
         rows, columns, data = self.entries
         return Affine((index[rows], columns, data), n, self.parameters)
 
+    def size_of_terms(self, values: Values) -> Tensor:
+        """|M| |p| + |c|, of which eps is the rounding of one operation."""
+        rows, columns, data = self.entries
+        absolute = Affine((rows, columns, np.abs(data)), self.size, self.parameters)
+        return absolute(values._replace(flat=[t.detach().abs() for t in values.flat]))
+
     def _depend(self, rows: np.ndarray, columns: np.ndarray, data: np.ndarray) -> None:
         parameters = self.parameters
         owner = np.searchsorted(parameters.offsets, columns, side="right") - 1
