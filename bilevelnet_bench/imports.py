@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable
@@ -59,11 +60,11 @@ def run(plan: Plan, only: str | None, out: Path, console: Console) -> bool:
         return False
 
     log = out / "imports.jsonl"
-    title = f"Imported against cvxpylayers, fwd + bwd, batch {plan.batch}, {torch.get_num_threads()} threads"
+    threads = f"{torch.get_num_threads()} threads"
+    title = f"Imported against {PEER} {_version()}, fwd + bwd, batch {plan.batch}, {threads}"
     times = _table(title, "solver", "µs a\nsample", "peer's", "times faster\n[quartiles]", "asked")
-    precision = _table(
-        "Building a layer, and the largest errors", "ms", "peer's", "ratio", "z", "grad.", "peer's", "grad."
-    )
+    columns = "ms", "peer's", "ratio\n[quartiles]", "z", "grad.", "peer's", "grad."
+    precision = _table("Building a layer, and the largest errors", *columns)
     for case, n in tqdm(chosen, desc="imports", ncols=80, leave=False):
         _case(case, n, plan, log, times, precision)
     console.print(times)
@@ -75,10 +76,10 @@ def run(plan: Plan, only: str | None, out: Path, console: Console) -> bool:
 def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, precision: Table) -> None:
     from cvxpylayers.torch import CvxpyLayer
 
-    makers: dict[str, Callable[..., Any]] = {PEER: CvxpyLayer, OURS: bln.from_cvxpy}
-    building = {name: _building(make, case, n, plan.builds) for name, make in makers.items()}
+    makers: dict[str, Callable[..., Any]] = {OURS: bln.from_cvxpy, PEER: CvxpyLayer}
+    building = _building(makers, case, n, plan.builds)
     first, *others = case.draw(n, plan.batch)
-    layers = {name: make(*case.build(n)) for name, make in makers.items()}
+    layers = {name: makers[name](*case.build(n)) for name in (PEER, OURS)}  # the last is the baseline
     functions = {name: First(layer, others) for name, layer in layers.items()}
     inputs = {name: first.clone().requires_grad_() for name in functions}
     calls = {name: metrics.forward_backward(f, inputs[name]) for name, f in functions.items()}
@@ -89,13 +90,15 @@ def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, precision: Tab
         log,
         what="import",
         case=case.name,
+        peer=_version(),
         size=n,
         batch=plan.batch,
         solver=solver,
         seconds=found.times,
         ratio=ratio,
         asked=case.asked(n),
-        building=building,
+        building=building.times,
+        building_ratio=building.ratios[OURS],
         errors=told,
     )
     times.add_row(
@@ -105,29 +108,38 @@ def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, precision: Tab
         f"{_short(ratio.median)} [{_short(ratio.low)}, {_short(ratio.high)}]",
         f"{case.asked(n):g}",
     )
+    slower = building.ratios[OURS]
     precision.add_row(
         f"{case.name}, {n}",
-        *(f"{building[name].median * 1e3:,.0f}" for name in (OURS, PEER)),
-        f"{building[OURS].median / building[PEER].median:.1f}",
+        *(f"{building.times[name].median * 1e3:,.0f}" for name in (OURS, PEER)),
+        f"{slower.median:.1f} [{slower.low:.1f}, {slower.high:.1f}]",
         *(f"{e:.0e}" for name in (OURS, PEER) for e in told[name]),
     )
 
 
-def _building(make: Callable[..., Any], case: Any, n: int, count: int) -> metrics.Spread:
-    """Seconds to build a layer, each time of a problem that is new to cvxpy, which keeps what it has compiled."""
-    samples = []
+def _building(makers: dict[str, Callable[..., Any]], case: Any, n: int, count: int) -> metrics.Comparison:
+    """Seconds to build a layer, and the ratio to the last maker's; each time of a problem that is new to cvxpy, which
+    keeps what it has compiled.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(count + 1):
-        given = case.build(n)
-        start = time.perf_counter()  # torch's Timer would build once before, of the same problem
-        make(*given)
-        samples.append(time.perf_counter() - start)
-    return metrics.spread(samples[1:])  # the first may import
+        for name, make in makers.items():
+            given = case.build(n)
+            start = time.perf_counter()  # torch's Timer would build once before, of the same problem
+            make(*given)
+            samples[name].append(time.perf_counter() - start)
+    kept = {name: s[1:] for name, s in samples.items()}  # the first may import
+    base = kept[list(makers)[-1]]
+    ratios = {name: metrics.spread([a / b for a, b in zip(s, base, strict=True)]) for name, s in kept.items()}
+    return metrics.Comparison({name: metrics.spread(s) for name, s in kept.items()}, ratios)
 
 
-def _errors(case: Any, function: First, x: Tensor) -> tuple[float, ...]:
-    """max |Δz| and, over all the tensors, max |Δ∇|, beside the exact solution; of a case that states one."""
-    if case.exact is None:
-        return ()
+def _version() -> str:
+    return importlib.metadata.version(PEER)
+
+
+def _errors(case: Any, function: First, x: Tensor) -> tuple[float, float]:
+    """max |Δz| and, over all the tensors, max |Δ∇|, beside the exact solution."""
     given = [x, *function.others]
     z, expected = function(x), case.exact(*given)
     c = metrics.cotangent(z.shape, z.dtype)

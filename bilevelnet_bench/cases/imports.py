@@ -1,4 +1,4 @@
-"""Problems of cvxpy for the importer, what is asked of it, and their exact solutions where one is known."""
+"""Problems of cvxpy for the importer, what is asked of it, and their exact solutions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Built = tuple[cp.Problem, list[Any], list[Any]]  # what CvxpyLayer takes
 
 
 class ImportCase(NamedTuple):
-    """``build(n)`` gives a problem of n unknowns, ``exact`` its solution from the tensors; ``asked``: times faster."""
+    """``build(n)``: a problem of n unknowns; ``exact``: its solution from the tensors; ``asked``: times faster."""
 
     name: str
     build: Callable[[int], Built]
-    exact: Callable[..., Tensor] | None
+    exact: Callable[..., Tensor]
     asked: Callable[[int], float]
     sizes: tuple[int, ...] = (10, 100)
 
@@ -134,7 +134,14 @@ def _support(root: np.ndarray, rows: Tensor, c: Tensor) -> np.ndarray:
 def _conic(n: int) -> Built:
     """The larger of two norms, which no catalogue has."""
     x, p = cp.Variable(n), cp.Parameter(n)
-    return cp.Problem(cp.Minimize(cp.maximum(cp.norm(x - p), cp.norm1(x)) + cp.sum_squares(x))), [p], [x]
+    return cp.Problem(cp.Minimize(cp.maximum(cp.norm(x - p), cp.norm1(x) / 4) + cp.sum_squares(x))), [p], [x]
+
+
+def _nearer(p: Tensor) -> Tensor:
+    """x = p/(2‖p‖), where ‖x − p‖ = ‖p‖ − ½ is the larger: at all that is drawn, ‖x‖_1/4 being at most √n/8."""
+    size = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
+    assert bool((size - 0.5 > p.shape[-1] ** 0.5 / 8).all())
+    return p / (2 * size)
 
 
 def _far(n: int) -> float:
@@ -160,5 +167,5 @@ CASES = (
     ImportCase("group norm", _near(lambda x, lam: (lam * cp.norm(x),), lambda n: ()), _group, _far),
     ImportCase("least squares", _least_squares, _ridge, lambda n: 20, (10, 30)),
     ImportCase("QP", _quadratic_program, _active_set, lambda n: 10, (10, 30)),
-    ImportCase("conic", _conic, None, lambda n: 0.95, (10, 30)),
+    ImportCase("conic", _conic, _nearer, lambda n: 0.95, (10, 30)),
 )
