@@ -112,7 +112,7 @@ def _case(case: Any, n: int, plan: Plan, log: Path, times: Table, precision: Tab
     precision.add_row(
         f"{case.name}, {n}",
         *(f"{building.times[name].median * 1e3:,.0f}" for name in (OURS, PEER)),
-        f"{slower.median:.1f} [{slower.low:.1f}, {slower.high:.1f}]",
+        f"{slower.median:.2g} [{slower.low:.2g}, {slower.high:.2g}]",
         *(f"{e:.0e}" for name in (OURS, PEER) for e in told[name]),
     )
 

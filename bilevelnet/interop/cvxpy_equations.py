@@ -29,30 +29,34 @@ Inverse = Callable[[Tensor, Tensor], Vectors]
 
 
 class Equations(NamedTuple):
-    """min ½z'Pz + q'z, A z = b: ``fixed`` = [B; C], of all elements, ``inverse`` = B⁻¹ (``compact``), ``moving`` =
-    [N; M].
+    """min ½z'Pz + q'z, A z = b: B, ``inverse`` = B⁻¹ and ``last`` = C for all elements, ``moving`` = [N; M] of each. A
+    vector in the place of P, B or B⁻¹ is a diagonal.
     """
 
     P: Tensor
     q: Tensor
-    fixed: Tensor
+    base: Tensor
     inverse: Tensor
+    last: Tensor
     moving: Tensor
     b: Tensor
 
-    def image(self, z: Tensor, y: Tensor) -> Vectors:
-        """(P z + A'y, A z)."""
-        w, x = self.split(z)
-        pull = torch.cat([times(self.fixed.mT, y), times(self.moving.mT, y)], -1)
-        return times(self.P, z) + pull, times(self.fixed, w) + times(self.moving, x)
-
     def split(self, z: Tensor) -> Vectors:
         """(w, x), and of a vector of rows those of B and the others."""
-        return z[..., : self.fixed.shape[-1]], z[..., self.fixed.shape[-1] :]
+        return z[..., : self.base.shape[-1]], z[..., self.base.shape[-1] :]
 
     def residual(self, z: Tensor, y: Tensor) -> Vectors:
-        force, level = self.image(z, y)
-        return -self.q - force, self.b - level
+        """(−q − P z − A'y, b − A z)."""
+        (w, x), (first, rest) = self.split(z), self.split(y)
+        still = torch.cat([_on(self.base, w), times(self.last, w)], -1)
+        pull = torch.cat([_on(_turned(self.base), first) + times(self.last.mT, rest), times(self.moving.mT, y)], -1)
+        return -self.q - _on(self.P, z) - pull, self.b - still - times(self.moving, x)
+
+    def matrix(self) -> Tensor:
+        """A."""
+        base = self.base.diag() if self.base.ndim == 1 else self.base
+        still = torch.cat([base, self.last])
+        return torch.cat([still.expand(*self.moving.shape[:-2], *still.shape), self.moving], -1)
 
 
 def stationary(p: Equations) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,7 +64,7 @@ def stationary(p: Equations) -> tuple[Tensor, Tensor, Tensor]:
     factors, which gives the derivatives to second order.
     """
     known = Equations(*(t.detach() for t in p))
-    folds = [folded] if p.fixed.shape[-1] and readable(*p) else []
+    folds = [folded] if p.base.shape[-1] and readable(*p) else []
     for make in (*folds, whole):
         inverse, sound = make(known)
         z, y = inverse(-known.q, known.b)
@@ -78,9 +82,8 @@ def stationary(p: Equations) -> tuple[Tensor, Tensor, Tensor]:
 
 def whole(p: Equations) -> tuple[Inverse, Tensor]:
     """By LU of the whole system; 0 where it is singular."""
-    a = torch.cat([p.fixed.expand(*p.moving.shape[:-1], p.fixed.shape[-1]), p.moving], -1)
     n = p.q.shape[-1]
-    solve, sound = _lu(_joined(p.P, a), PIVOT)
+    solve, sound = _lu(_joined(p.P.diag() if p.P.ndim == 1 else p.P, p.matrix()), PIVOT)
 
     def inverse(f: Tensor, g: Tensor) -> Vectors:
         v = solve(torch.cat([f, g], -1))
@@ -91,24 +94,28 @@ def whole(p: Equations) -> tuple[Inverse, Tensor]:
 
 def folded(p: Equations) -> tuple[Inverse, Tensor]:
     """By LU of the system in x and the multipliers of the last rows: w = B⁻¹g_1 + Z x with Z = −B⁻¹N."""
-    count = p.fixed.shape[-1]
-    last = p.fixed[count:]  # C
-    z = -_on(p.inverse, p.moving[..., :count, :])
-    ww, wx, xx = p.P[..., :count, :count], p.P[..., :count, count:], p.P[..., count:, count:]
-    ww = compact(ww)
-    gram = z.mT @ (_on(ww, z) + 2 * wx)  # Z'P_ww Z + Z'P_wx + P_xw Z, once it is made symmetric
-    solve, sound = _lu(_joined((gram + gram.mT) / 2 + xx, p.moving[..., count:, :] + last @ z), HALF)
+    count = p.base.shape[-1]
+    z = -_on_columns(p.inverse, p.moving[..., :count, :])
+    if p.P.ndim == 1:
+        ww, xx = p.P[:count], p.P[count:].diag()
+        wx = xx.new_zeros(())
+        half = _on_columns(ww, z)
+    else:
+        ww, wx, xx = p.P[..., :count, :count], p.P[..., :count, count:], p.P[..., count:, count:]
+        half = ww @ z + 2 * wx
+    gram = z.mT @ half  # Z'P_ww Z + Z'P_wx + P_xw Z, once it is made symmetric
+    solve, sound = _lu(_joined((gram + gram.mT) / 2 + xx, p.moving[..., count:, :] + p.last @ z), HALF)
 
     def inverse(f: Tensor, g: Tensor) -> Vectors:
         (f_w, f_x), (g_1, g_2) = p.split(f), p.split(g)
-        start = _on(p.inverse, g_1.unsqueeze(-1)).squeeze(-1)
-        pull = f_w - _on(ww, start.unsqueeze(-1)).squeeze(-1)
-        v = solve(torch.cat([f_x + times(z.mT, pull) - times(wx.mT, start), g_2 - times(last, start)], -1))
-        x, u = v[..., : xx.shape[-1]], v[..., xx.shape[-1] :]
+        start = _on(p.inverse, g_1)
+        pull = f_x + times(z.mT, f_w - _on(ww, start))
+        v = solve(torch.cat([pull - times(wx.mT, start) if wx.ndim else pull, g_2 - times(p.last, start)], -1))
+        x, rest = v[..., : xx.shape[-1]], v[..., xx.shape[-1] :]
         w = start + times(z, x)
-        left = f_w - _on(ww, w.unsqueeze(-1)).squeeze(-1) - times(wx, x) - times(last.mT, u)
-        first = _on(p.inverse.mT if p.inverse.ndim > 1 else p.inverse, left.unsqueeze(-1)).squeeze(-1)
-        return torch.cat([w, x], -1), torch.cat([first, u], -1)
+        left = f_w - _on(ww, w) - times(p.last.mT, rest)
+        first = _on(_turned(p.inverse), left - times(wx, x) if wx.ndim else left)
+        return torch.cat([w, x], -1), torch.cat([first, rest], -1)
 
     return inverse, sound
 
@@ -120,8 +127,17 @@ def compact(matrix: Tensor) -> Tensor:
 
 
 def _on(matrix: Tensor, x: Tensor) -> Tensor:
+    """M x of a ``compact`` M."""
+    return matrix * x if matrix.ndim == 1 else times(matrix, x)
+
+
+def _on_columns(matrix: Tensor, x: Tensor) -> Tensor:
     """M X of a ``compact`` M."""
     return matrix.unsqueeze(-1) * x if matrix.ndim == 1 else matrix @ x
+
+
+def _turned(matrix: Tensor) -> Tensor:
+    return matrix if matrix.ndim == 1 else matrix.mT
 
 
 def _joined(p: Tensor, a: Tensor) -> Tensor:

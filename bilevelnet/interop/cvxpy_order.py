@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..values import readable
 from .cvxpy_cone import Cone, fill
 from .cvxpy_eliminate import basis
 from .cvxpy_equations import Equations, compact
@@ -26,8 +27,9 @@ class Order:
         w, rows = (still[:0], rows[:0]) if chosen is None else (still[chosen], rows)
         z, y = (np.concatenate([i, np.delete(np.arange(n), i)]) for i, n in ((w, cone.n), (rows, cone.m)))
         self.z, self.y, self.z_back, self.y_back = (torch.from_numpy(i) for i in (z, y, np.argsort(z), np.argsort(y)))
-        self.fixed = torch.from_numpy(matrix[np.ix_(y, w)])
-        self.inverse = compact(torch.from_numpy(np.linalg.inv(matrix[np.ix_(rows, w)])))
+        base = matrix[np.ix_(rows, w)]
+        self.base, self.inverse = (compact(torch.from_numpy(m)) for m in (base, np.linalg.inv(base)))
+        self.last = torch.from_numpy(matrix[np.ix_(y[len(rows) :], w)])
         self.shape = cone.m, cone.n - len(w)
         row, column = cone.A_place
         column = np.argsort(z)[column] - len(w)
@@ -44,9 +46,11 @@ class Order:
     def equations(self, P: Tensor, q: Tensor, moving: Tensor, b: Tensor) -> Equations:
         """Of P, q and b as the cone program has them."""
         at = self.z.to(q.device)
-        constants = self.fixed.to(q), self.inverse.to(q)
-        ordered = P.index_select(-1, at).index_select(-2, at), q.index_select(-1, at)
-        return Equations(*ordered, *constants, moving, b.index_select(-1, self.y.to(q.device)))
+        P = P.index_select(-1, at).index_select(-2, at)
+        constants = self.base.to(q), self.inverse.to(q), self.last.to(q)
+        if readable(P) and (self.cone.P is None or self.cone.P.fixed):
+            P = compact(P)
+        return Equations(P, q.index_select(-1, at), *constants, moving, b.index_select(-1, self.y.to(q.device)))
 
     def back(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(z, y) in the order of the cone program."""
@@ -54,5 +58,5 @@ class Order:
 
     def rows(self, p: Equations) -> Tensor:
         """A in the order of the cone program."""
-        a = torch.cat([p.fixed.expand(*p.moving.shape[:-1], p.fixed.shape[-1]), p.moving], -1)
+        a = p.matrix()
         return a.index_select(-1, self.z_back.to(a.device)).index_select(-2, self.y_back.to(a.device))
