@@ -196,3 +196,17 @@ def test_transforms_are_refused_by_name(transform: Any) -> None:
     )
     with pytest.raises(bln.InputError, match=r"no vmap, jvp or torch\.func"):
         transform(layer)(torch.ones(2, 3, dtype=torch.float64))
+
+
+def test_an_ill_conditioned_minimiser_is_found_or_told() -> None:
+    """One proximal step may be short beside the way that is left."""
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=generator))[0]
+    v = torch.randn(3, 4, dtype=torch.float64, generator=generator)
+    for condition in (1e1, 1e5, 1e8, 1e11):
+        q = turn @ torch.logspace(0, -1, 4, base=condition, dtype=torch.float64).diag() @ turn.mT
+        phi, g = legendre.Mahalanobis((q + q.mT) / 2), regularizers.Nonneg()
+        found, exact = (bln.solve_prox(phi, g, v, s, on_failure="ignore") for s in ("conic", "quadratic"))
+        off = (found.z - exact.z).abs().amax(-1) / (1 + exact.z.abs().amax(-1))
+        assert bool((off[found.converged] <= 1e-4).all())  # its accept
+        assert bool(found.converged.all()) or condition > 1e1

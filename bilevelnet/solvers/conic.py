@@ -196,21 +196,32 @@ class ConicMap(Map):
         )
 
     def _judge(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """By how much one proximal step, of at most 1, moves each entry of z, relative to it, and in dual units."""
+        """By how much one proximal step, of at most 1, moves each entry of z, relative to it, and in dual units.
+
+        Where φ couples the entries that step may be short beside the way left: then what its residual moves z by at
+        most, the least curvature at z, relative to the largest entry.
+        """
         inside = self._inside(z)
-        step = 1 / self._curvature(inside).clamp(min=1.0)  # where φ is flat a step of its own length has no end
+        least, most = self._curvature(inside)
+        step = 1 / most.clamp(min=1.0)  # where φ is flat a step of its own length has no end
         if self.g.event_ndim and not self.phi.event_ndim:
             step = step.amin(-1, keepdim=True)
         moved = (self.g.prox(inside + step * (v - self.phi.grad(inside)), step) - z).abs()
-        return (moved / (1 + z.abs())).nan_to_num(torch.inf), moved / step
+        off, size = moved, z.abs()
+        if self.phi.event_ndim:
+            way = torch.linalg.vector_norm(moved / step, dim=-1, keepdim=True) / least.clamp(min=0)
+            off, size = torch.maximum(moved, way), size.amax(-1, keepdim=True)
+        return (off / (1 + size)).nan_to_num(torch.inf), moved / step
 
-    def _curvature(self, z: Tensor) -> Any:
-        # φ'' of each entry, or the largest eigenvalue of the Hessian of each event
+    def _curvature(self, z: Tensor) -> tuple[Any, Any]:
+        # φ'' of each entry, or the least and the largest eigenvalue of the Hessian of each event
         if not self.phi.event_ndim:
-            return self.phi.hessian(z)  # type: ignore[operator]
+            found = self.phi.hessian(z)  # type: ignore[operator]
+            return found, found
         units = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
         columns = [self.phi.hessian_product(z, e.expand_as(z)) for e in units]
-        return torch.linalg.eigvalsh(torch.stack(columns, -1))[..., -1:]
+        values = torch.linalg.eigvalsh(torch.stack(columns, -1))
+        return values[..., :1], values[..., -1:]
 
     def explain(self) -> str:
         return f"conic: {self.phi.label} + {self.g.label} by cvxpylayers ({self.solver.method}), to about 1e-5"
