@@ -69,8 +69,10 @@ class ImportedLayer(nn.Module):
 
     def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, Faults]:
         values, dtype = self.given.read(tensors)
-        faults = [*self.given.faults(values), *self.route.faults(values)]
-        z, status, residual, bound = self.route.solve(self._entering(_without(faults, values)), full)
+        faults, sound = self.given.faults(values), values
+        for _, mask in faults:
+            sound = sound.without(mask)
+        z, status, residual, bound = self.route.solve(self._entering(sound), full)
         if self.model.geometric:
             z = [t.exp() for t in z]
             bound = None if bound is None else bound.expm1() * _largest(z, bound.ndim)
@@ -114,9 +116,9 @@ class ImportedLayer(nn.Module):
             why = f"unbounded: the objective {self.source[0].objective} has no minimum there"
         elif status == INVALID and (own := [w for w, m in faults if bool(m.expand(values.batch)[index])]):
             why = f"invalid: {own[0]}"
-        elif status == MAX_ITER and solution.error_bound is not None:
+        elif status == MAX_ITER and (bound := _known(solution.error_bound, index)) is not None:
             why = (
-                f"its entries are known to {float(solution.error_bound[index]):.1g} only: of several minimisers, "
+                f"its entries are known to {bound:.1g} only: of several minimisers, "
                 "or ill-conditioned; add a strictly convex term, scale it, or take on_failure='ignore'"
             )
         elif status == MAX_ITER:
@@ -166,18 +168,15 @@ def _again(parts: tuple[Any, Any], *given: Any) -> ImportedLayer:
     return ImportedLayer(cp.Problem(*parts), *given)
 
 
+def _known(bound: Tensor | None, index: tuple[int, ...]) -> float | None:
+    """Of one element, None where its solver states none."""
+    return None if bound is None or bool(bound[index].isnan()) else float(bound[index])
+
+
 def _largest(z: list[Tensor], batch_ndim: int) -> Tensor:
     """The largest entry of all variables, of each element of the batch."""
     entries = [t.detach().abs().unsqueeze(-1).flatten(batch_ndim) for t in z]
     return torch.cat(entries, -1).amax(-1)
-
-
-def _without(faults: Faults, values: Values) -> Values:
-    """The values, NaN in the elements with a fault."""
-    flat = values.flat
-    for _, mask in faults:
-        flat = [torch.where(mask.unsqueeze(-1), torch.nan, t) for t in flat]
-    return values._replace(flat=flat)
 
 
 def from_cvxpy(

@@ -24,7 +24,7 @@ class LearnedPieces(Pieces):
     """Makes pieces whose weights are numbers, tensors, or c θ_k as a Parameter that starts there."""
 
     def __init__(self, parameters: Parameters, start: list[Tensor], trial: list[Tensor], width: int):
-        super().__init__()
+        super().__init__(parameters)
         self.parameters, self.start, self.trial, self.width = parameters, start, trial, width
         self.used: set[int] = set()
 

@@ -21,7 +21,7 @@ from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Reading
 from .cvxpy_sets import Sets
 from .cvxpy_smooth import Exponential, Image, Logistic, LogSumExp
-from .cvxpy_values import Values
+from .cvxpy_values import Parameters, Values
 
 COMPOSED = {
     "abs": regularizers.L1,
@@ -36,10 +36,17 @@ COMPOSED = {
 
 
 class Pieces:
-    """Makes pieces whose weights follow from the parameters, and puts them in at each call."""
+    """Makes pieces whose weights follow from the parameters, and puts them in at each call.
 
-    def __init__(self) -> None:
+    Until then a tensor of the same entries stands in: which solver takes a piece may depend on their number.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
         self.slots: list[tuple[Any, str, Quantity, Any]] = []
+        self.sample = parameters.sample()
+
+    def _stand_in(self, q: Quantity, number: float) -> torch.Tensor:
+        return torch.full_like(q.at(self.sample), number)
 
     def make(self, cls: Any, fixed: dict[str, Any] | None = None, **weights: Quantity) -> Any:
         """cls(**weights): numbers where they are known now, else tensors to be placed."""
@@ -48,7 +55,7 @@ class Pieces:
             number: Any = q.number
             if number is None:
                 live[name] = q
-                number = torch.full((1,), 0.0 if name in ("lo", "b", "s") else 1.0, dtype=torch.float64)
+                number = self._stand_in(q, 0.0 if name in ("lo", "b", "s") else 1.0)
             given[name] = number
         piece = cls(**given)
         for name, q in live.items():
@@ -64,7 +71,7 @@ class Pieces:
         if shift.is_number(0.0):
             return g
         number = shift.number
-        moved = g.translate(torch.zeros(1, dtype=torch.float64) if number is None else number)
+        moved = g.translate(self._stand_in(shift, 0.0) if number is None else number)
         if number is None:
             self._hold(moved.offset, "s", shift)
         return moved
@@ -104,13 +111,13 @@ class Pieces:
 class Match:
     """φ, g and v of a reading; InputError says what has no place in them."""
 
-    def __init__(self, reading: Reading):
+    def __init__(self, reading: Reading, parameters: Parameters):
         self.n = reading.n
         parts = Parts(reading.n)
         for term in reading.objective.terms:
             add(parts, term)
         parts.linear.append(reading.objective.rows.offset)
-        self.pieces, self.sets = Pieces(), Sets(reading)
+        self.pieces, self.sets = Pieces(parameters), Sets(reading)
         self.degenerate: list[Quantity] = []  # weights that must be above 0
         self.terms: list[Regularizer] = []
         self.phi = self._legendre(parts)

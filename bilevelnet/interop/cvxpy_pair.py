@@ -58,12 +58,13 @@ class PairSolver:
             status = torch.where(missed, INFEASIBLE, status)
         return z, status, residual
 
-    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
-        """Where φ loses its strict convexity."""
-        phi = self.match.phi.label
-        words = f"a weight of {phi} is 0: the problem is not strictly convex and has several minimisers, or none"
-        found = [(words, (w.at(values).detach() <= 0).any(-1)) for w in self.match.degenerate]
-        return [(words, mask) for words, mask in found if not readable(mask) or bool(mask.any())]
+    def flat(self, values: Values) -> Tensor | None:
+        """The elements in which a weight of φ is 0, None where it is in none: there φ is not strictly convex."""
+        masks = [(w.at(values).detach() <= 0).any(-1) for w in self.match.degenerate]
+        if not masks:
+            return None
+        mask = torch.stack(torch.broadcast_tensors(*masks)).any(0)
+        return mask if not readable(mask) or bool(mask.any()) else None
 
     def _solved(self, v: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor] | None]:
         """(z, status, the residual as far as the solver knows it better)."""

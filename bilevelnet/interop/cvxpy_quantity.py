@@ -99,16 +99,23 @@ class Combination(Quantity):
     def again(self, form: Any) -> Quantity:
         return Quantity(form) if form.fixed else Combination(form)
 
-    def _fits(self, other: Any) -> bool:
-        return isinstance(other, Quantity) and other.fixed is not None and other.fixed.numel() in (1, self.form.size)
+    def _numbers(self, other: Any) -> np.ndarray | None:
+        """One number, or one an entry of this."""
+        if not isinstance(other, Quantity) or other.fixed is None:
+            return None
+        if (number := other.number) is not None:
+            return np.array(number)
+        return other.fixed.numpy() if other.fixed.numel() == self.form.size else None
 
     def __add__(self, other: Any) -> Quantity:
         if type(other) is type(self) and other.form.size == self.form.size:
             return self.again(self.form.plus(other.form))
-        return self.again(self.form.plus(other.fixed.numpy())) if self._fits(other) else super().__add__(other)
+        numbers = self._numbers(other)
+        return super().__add__(other) if numbers is None else self.again(self.form.plus(numbers))
 
     def __mul__(self, other: Any) -> Quantity:
-        return self.again(self.form.times(other.fixed.numpy())) if self._fits(other) else super().__mul__(other)
+        numbers = self._numbers(other)
+        return super().__mul__(other) if numbers is None else self.again(self.form.times(numbers))
 
     __radd__, __rmul__ = __add__, __mul__  # before those of Quantity, of which this is a subclass
 
@@ -119,7 +126,8 @@ class Combination(Quantity):
         return -self + other
 
     def __truediv__(self, other: Any) -> Quantity:
-        return self.again(self.form.times(1 / other.fixed.numpy())) if self._fits(other) else super().__truediv__(other)
+        numbers = self._numbers(other)
+        return super().__truediv__(other) if numbers is None else self.again(self.form.times(1 / numbers))
 
     def __neg__(self) -> Quantity:
         return self.again(self.form.times(np.array(-1.0)))

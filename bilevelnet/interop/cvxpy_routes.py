@@ -9,12 +9,15 @@ conic                             cvxpy's cone program: any DPP problem
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..values import readable
 from .cvxpy_checks import Model
 from .cvxpy_cone import Cone, Recovery, dual_constraints
 from .cvxpy_confirm import differs
@@ -38,10 +41,6 @@ class Route:
     def solve(self, values: Values, full: bool = True) -> Found:
         raise NotImplementedError
 
-    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
-        """What is wrong with the parameters for this route, and in which elements."""
-        return []
-
     def explain(self) -> str:
         raise NotImplementedError
 
@@ -61,31 +60,54 @@ class ConeRoute(Route):
 
 
 class PairRoute(Route):
-    """By φ and g of the catalogue, from z of which the variables are read off."""
+    """By φ and g of the catalogue, from z of which the variables are read off; elements in which a weight of φ is 0 by
+    ``rest``, which gives the route of cvxpy's program.
+    """
 
-    def __init__(self, solver: PairSolver, recoveries: list[Recovery]):
+    def __init__(self, solver: PairSolver, recoveries: list[Recovery], rest: Callable[[], Route]):
         self.solver, self.recoveries, self.name = solver, recoveries, solver.name
+        self.rest = cache(rest)
 
     def solve(self, values: Values, full: bool = True) -> Found:
+        flat = self.solver.flat(values)
+        if flat is None:
+            return self._strict(values, full)
+        found = self._strict(values.without(flat), full)
+        return _merged(flat, self.rest().solve(values.without(~flat), full), found) if readable(flat) else found
+
+    def _strict(self, values: Values, full: bool) -> Found:
         z, status, residual = self.solver.solve(values, full)
         return [r(z, None) for r in self.recoveries], status, residual, None
 
-    def faults(self, values: Values) -> list[tuple[str, Tensor]]:
-        return self.solver.faults(values)
-
     def explain(self) -> str:
-        return self.solver.explain()
+        words = self.solver.explain()
+        return f"{words}; by cvxpy's program where a weight of φ is 0" if self.solver.match.degenerate else words
+
+
+def _merged(mask: Tensor, one: Found, other: Found) -> Found:
+    """``one`` where the mask says so, of which alone the error bound may be known."""
+    z = [
+        torch.where(mask.reshape(*mask.shape, *[1] * (b.ndim - mask.ndim)), a, b)
+        for a, b in zip(one[0], other[0], strict=True)
+    ]
+    status = torch.where(mask, one[1], other[1])
+    residual = None if one[2] is None or other[2] is None else torch.where(mask, one[2], other[2])
+    return z, status, residual, None if one[3] is None else torch.where(mask, one[3], torch.nan)
 
 
 def routes(model: Model, confirm: bool) -> tuple[Route, list[str]]:
     """The first route that takes the problem and, where ``confirm``, agrees with cvxpy; and why those before do not."""
     parameters = Parameters(model.parameters)
     reasons: list[str] = []
+
+    def rest() -> Route:
+        return _quadratic(model, parameters) if model.problem.is_qp() else _conic(model, parameters)
+
     attempts: list[tuple[str, Callable[[], Route]]] = [("not quadratic", lambda: _quadratic(model, parameters))]
     try:
         match, recoveries = _matched(model, parameters)
         direct, others = (
-            ("not by the catalogue", lambda names=names: PairRoute(PairSolver(match, names), recoveries))
+            ("not by the catalogue", lambda names=names: PairRoute(PairSolver(match, names), recoveries, rest))
             for names in (("closed_form", "scalar", "multiplier"), ("newton", "splitting"))
         )
         attempts = [direct, *attempts, others]
@@ -116,7 +138,7 @@ def _matched(model: Model, parameters: Parameters) -> tuple[Match, list[Recovery
     starts = {v.id: start for start, v in reading.shapes}
     if any(v.id not in starts for v in model.variables):
         raise InputError("dual variables are asked for")
-    return Match(reading), [Recovery.plain(starts[v.id], v) for v in model.variables]
+    return Match(reading, parameters), [Recovery.plain(starts[v.id], v) for v in model.variables]
 
 
 def _quadratic(model: Model, parameters: Parameters) -> Route:

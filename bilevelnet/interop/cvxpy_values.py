@@ -32,6 +32,10 @@ class Values(NamedTuple):
     batch: tuple[int, ...]
     like: Tensor
 
+    def without(self, mask: Tensor) -> Values:
+        """NaN in these elements."""
+        return self._replace(flat=[torch.where(mask.unsqueeze(-1), torch.nan, t) for t in self.flat])
+
 
 class Parameters:
     """The parameters of a problem in the order of the call: each tensor is (…, *parameter.shape)."""
@@ -46,6 +50,10 @@ class Parameters:
     @property
     def total(self) -> int:
         return int(self.offsets[-1])
+
+    def sample(self) -> Values:
+        """Of the right sizes, all entries 1."""
+        return Values([torch.ones(n, dtype=torch.float64) for n in self.sizes], (), torch.ones(0, dtype=torch.float64))
 
     def read(self, tensors: Sequence[Any]) -> tuple[Values, torch.dtype]:
         """(the values, at least float32; the dtype in which they came). InputError for counts, types and shapes."""

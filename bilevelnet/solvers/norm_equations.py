@@ -196,7 +196,8 @@ class NormEquation(Norm):
 
 
 class GroupEquation(NormEquation):
-    """The same for every group: v is gathered as (…, group, member), short groups padded with masked entries.
+    """The same for every group: v is gathered as (group, …, member), which weights of the batch follow, short groups
+    padded with masked entries.
 
     An entry in no group is a group of its own with λ₂ = 0.
     """
@@ -217,8 +218,10 @@ class GroupEquation(NormEquation):
         if self.constraint.groups is None:
             return lam1, lam2
         count = len(self.constraint.groups)
-        lam2 = torch.as_tensor(lam2, dtype=like.dtype, device=like.device).expand(count)
-        return lam1, torch.cat([lam2, lam2.new_zeros(like.shape[-2] - count)]).unsqueeze(-1)
+        lam2 = torch.atleast_1d(torch.as_tensor(lam2, dtype=like.dtype, device=like.device))
+        lam2 = lam2.expand(*lam2.shape[:-1], count).movedim(-1, 0)
+        lam2 = torch.cat([lam2, lam2.new_zeros(like.shape[0] - count, *lam2.shape[1:])]).unsqueeze(-1)
+        return lam1, lam2.reshape(len(lam2), *[1] * (like.ndim - lam2.ndim), *lam2.shape[1:])
 
     def gather(self, v: Tensor) -> Tensor:
         self.axis_of_v = self.axis if self.axis < 0 else self.axis - v.ndim
@@ -235,11 +238,11 @@ class GroupEquation(NormEquation):
         self.index = [i for group in groups for i in group + [n] * (width - len(group))]
         self.back = [self.index.index(i) for i in range(n)]
         padded = torch.cat([v, v.new_full((*v.shape[:-1], 1), -torch.inf)], -1)
-        return padded[..., self.index].unflatten(-1, (len(groups), width))
+        return padded[..., self.index].unflatten(-1, (len(groups), width)).movedim(-2, 0)
 
     def scatter(self, x: Tensor) -> Tensor:
         if self.constraint.groups is not None:
-            x = x.expand(*x.shape[:-1], len(self.index) // x.shape[-2]).flatten(-2)[..., self.back]
+            x = x.expand(*x.shape[:-1], len(self.index) // len(x)).movedim(0, -2).flatten(-2)[..., self.back]
         return x.movedim(-1, self.axis_of_v)
 
 
