@@ -161,18 +161,6 @@ def test_declared_bounds_are_held() -> None:
         layer(points)
 
 
-def test_a_weight_of_zero_is_told() -> None:
-    u, w, c = cp.Variable(2), cp.Parameter(nonneg=True, name="w"), cp.Parameter(2, name="c")
-    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(w * cp.sum_squares(u) + cp.norm1(u) - c @ u)), [w, c], [u])
-    layer.on_failure = "ignore"
-    weights, slopes = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([[0.5, 0], [0.5, 0], [NAN, 0]])
-    assert layer.solve(weights, slopes).status.tolist() == [STATUS.converged, STATUS.invalid, STATUS.invalid]
-    layer.on_failure = "raise"
-    for k, words in ((1, "a weight of energy is 0"), (2, "parameter c has a value that is not finite")):
-        with pytest.raises(bln.SolveError, match=words):
-            layer(weights[k:], slopes[k:])
-
-
 def transport(objective: Callable[[Any, Any], Any]) -> Any:
     """Of the marginals a and b, whose sums are the same but for rounding."""
     X, C = cp.Variable((3, 3)), cp.Parameter((3, 3))

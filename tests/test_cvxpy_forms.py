@@ -175,7 +175,12 @@ NEAR_MISSES: dict[str, tuple[str, Callable[[Any, Any], tuple[Any, ...]]]] = {
     "a norm of factors that differ": ("splitting", lambda x, r: (r * cp.norm(cp.multiply(np.arange(1.0, 5), x)),)),
     "two balls": ("splitting", lambda x, r: (0, cp.norm(x) <= r, cp.norm(x - 1) <= 2)),
     "a cube": ("conic", lambda x, r: (r * cp.sum(cp.power(cp.abs(x), 3)),)),
-    "an entropy of some entries": ("conic", lambda x, r: (-r * cp.sum(cp.entr(x[:2])),)),
+    "an entropy of some entries": ("closed_form", lambda x, r: (-r * cp.sum(cp.entr(x[:2])),)),
+    "a barrier of some entries": ("closed_form", lambda x, r: (-r * cp.sum(cp.log(x[1:3])),)),
+    "two entropies of some entries": (
+        "splitting",
+        lambda x, r: (-r * cp.sum(cp.entr(x[:2])) - cp.sum(cp.log(x[2:])),),
+    ),
 }
 
 

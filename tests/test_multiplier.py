@@ -244,3 +244,20 @@ def test_values_alone_on_a_constraint_inside_a_transform() -> None:
         forward, reverse = (m(lambda v, g=g: bln.bregman_prox(MyEntropy(), g, v))(V[0, :3]) for m in (jacfwd, jacrev))
         assert torch.allclose(forward, reverse, rtol=1e-10, atol=1e-14)
         assert bln.solve_prox(MyEntropy(), g, V[:, :3]).residual.max() <= 1e-14
+
+
+@pytest.mark.parametrize("groups", [((0, 1),), ((0, 1), (2, 3)), ((0, 1), (3,), (2,))])
+def test_weights_of_the_batch_follow_v_into_groups(groups: tuple[tuple[int, ...], ...]) -> None:
+    """As many elements as groups: a weight an element was taken for one a group."""
+    generator = torch.Generator().manual_seed(0)
+    v, w = (draw(3, n, dtype=torch.float64, generator=generator) for draw, n in ((torch.randn, 4), (torch.rand, 1)))
+    lam = torch.rand(3, 1, dtype=torch.float64, generator=generator)
+
+    def solved(at: Any, weight: Any, strength: Any) -> Any:
+        phi = bln.legendre.Transformed(bln.legendre.BoltzmannShannon(), weight=weight + 0.3)
+        g = bln.regularizers.GroupLasso(strength, groups) + bln.regularizers.Box(hi=0.4)
+        return bln.solve_prox(phi, g, at, "multiplier").z
+
+    rows = [solved(v[i], w[i], lam[i]) for i in range(3)]
+    torch.testing.assert_close(solved(v, w, lam), torch.stack(rows), atol=0, rtol=0)
+    assert torch.autograd.gradcheck(solved, tuple(t.requires_grad_() for t in (v, w, lam)))

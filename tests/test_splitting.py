@@ -267,3 +267,13 @@ def test_refusals() -> None:
         bln.solvers.bind(L.Energy(), R.L1(0.3), "splitting")
     with pytest.raises(bln.InputError, match="max_iter"):
         Splitting(max_iter=0)
+
+
+def test_a_flat_conjugate_makes_no_step_endless() -> None:
+    """ψ* of an entropy in a box is flat where the box holds: a step as long as 1/eps hid that y was no fixed point."""
+    g = bln.regularizers.GroupLasso(groups=((0, 1),)) + bln.regularizers.Box(hi=0.2)
+    v = torch.tensor([[-0.8567, 1.1006, -1.0712], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    for phi in (0.7 * bln.legendre.BoltzmannShannon(), bln.legendre.BoltzmannShannon()):
+        found, other = (bln.solve_prox(phi, g, v, solver) for solver in ("splitting", "multiplier"))
+        torch.testing.assert_close(found.z, other.z, atol=1e-15, rtol=0)  # an ulp or two of numbers below 1
+        assert float(found.residual.max()) <= 1e-15

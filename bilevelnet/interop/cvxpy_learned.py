@@ -12,8 +12,9 @@ from ..errors import InputError
 from ..regularizers import Regularizer, Zero
 from .cvxpy_atoms import add
 from .cvxpy_form import Formed
-from .cvxpy_match import Match, Pieces
+from .cvxpy_match import PARTIAL, Match
 from .cvxpy_parts import Parts
+from .cvxpy_pieces import Pieces
 from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Reading, Term
 from .cvxpy_sets import Sets
@@ -105,11 +106,10 @@ class LayerMatch(Match):
         """Squares and entropies beside D are terms of g."""
         if rest.squares:
             self.terms.append(self.pieces.make(regularizers.SquaredL2, lam=rest.curvature))
-        known = {"x log x": regularizers.NegEntropy, "burg": regularizers.LogBarrier}
         for name, found in rest.entropies.items():
-            if name not in known:
+            if name not in PARTIAL:
                 raise InputError(f"no g of the catalogue is the entropy {name}")
-            self.terms.append(self.pieces.make(known[name], lam=total(found)))
+            self.terms.append(self.pieces.make(PARTIAL[name], lam=total(found)))
             if name == "x log x":  # z log z = (z log z − z) + z
                 rest.linear.append(total(found))
 

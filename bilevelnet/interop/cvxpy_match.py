@@ -7,21 +7,22 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse as sp
 import torch
 
 from .. import legendre, regularizers
 from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer, Zero
-from ..solvers.newton import rough
 from .cvxpy_atoms import add
 from .cvxpy_join import apart, joined
 from .cvxpy_parts import Composed, Group, Parts
+from .cvxpy_pieces import Pieces
 from .cvxpy_quantity import Quantity, total
 from .cvxpy_read import Reading
 from .cvxpy_sets import Sets
-from .cvxpy_smooth import Exponential, Image, Logistic, LogSumExp
-from .cvxpy_values import Parameters, Values
+from .cvxpy_smooth import Exponential, Logistic, LogSumExp
+from .cvxpy_values import Parameters
 
 COMPOSED = {
     "abs": regularizers.L1,
@@ -35,77 +36,7 @@ COMPOSED = {
 }
 
 
-class Pieces:
-    """Makes pieces whose weights follow from the parameters, and puts them in at each call.
-
-    Until then a tensor of the same entries stands in: which solver takes a piece may depend on their number.
-    """
-
-    def __init__(self, parameters: Parameters) -> None:
-        self.slots: list[tuple[Any, str, Quantity, Any]] = []
-        self.sample = parameters.sample()
-
-    def _stand_in(self, q: Quantity, number: float) -> torch.Tensor:
-        return torch.full_like(q.at(self.sample), number)
-
-    def make(self, cls: Any, fixed: dict[str, Any] | None = None, **weights: Quantity) -> Any:
-        """cls(**weights): numbers where they are known now, else tensors to be placed."""
-        given, live = dict(fixed or {}), {}
-        for name, q in weights.items():
-            number: Any = q.number
-            if number is None:
-                live[name] = q
-                number = self._stand_in(q, 0.0 if name in ("lo", "b", "s") else 1.0)
-            given[name] = number
-        piece = cls(**given)
-        for name, q in live.items():
-            self._hold(piece, name, q)
-        return piece
-
-    def _hold(self, piece: Any, name: str, q: Quantity) -> None:
-        buffer = f"{name}_value"
-        self.slots.append((piece, buffer, q, piece._buffers[buffer]))
-
-    def shifted(self, g: Regularizer, shift: Quantity) -> Regularizer:
-        """g(z − shift)."""
-        if shift.is_number(0.0):
-            return g
-        number = shift.number
-        moved = g.translate(self._stand_in(shift, 0.0) if number is None else number)
-        if number is None:
-            self._hold(moved.offset, "s", shift)
-        return moved
-
-    def weighted(self, phi: Legendre, weight: Quantity) -> Legendre:
-        """weight φ."""
-        if weight.is_number(1.0):
-            return phi
-        return self.make(legendre.Transformed, {"phi": phi}, weight=weight)  # type: ignore[no-any-return]
-
-    def composed(self, g: Regularizer, matrix: Any) -> Regularizer:
-        """g(M z); M is a constant, sparse or None for 1, or a Quantity (…, m, n)."""
-        if matrix is None:
-            return g
-        if isinstance(matrix, Quantity):
-            if rough(g):
-                raise InputError(f"{g.label} of a variable that is multiplied by a parameter")
-            image = Image()
-            self.slots.append((image, "matrix", matrix, image.matrix))
-            return g.precompose(image)
-        dense = torch.from_numpy(matrix.toarray())
-        found = g.precompose(dense)
-        self.slots.append((found.linear, "matrix", Quantity(dense), dense))
-        return found
-
-    def place(self, values: Values) -> None:
-        """The weights at these parameters into the pieces."""
-        for piece, buffer, q, _ in self.slots:
-            piece._buffers[buffer] = q.at(values)
-
-    def clear(self) -> None:
-        """The stand-ins back, so that no graph is kept."""
-        for piece, buffer, _, stand_in in self.slots:
-            piece._buffers[buffer] = stand_in
+PARTIAL = {"x log x": regularizers.NegEntropy, "burg": regularizers.LogBarrier}
 
 
 class Match:
@@ -127,20 +58,18 @@ class Match:
         self.g: Regularizer = Zero() if not self.terms else sum(self.terms[1:], self.terms[0])
 
     def _legendre(self, parts: Parts) -> Legendre:
-        weights = {name: total(found) for name, found in parts.entropies.items()}
+        every = {name: total(found) for name, found in parts.entropies.items()}
+        weights = {name: w for name, w in every.items() if self._everywhere(w)}
         square = parts.curvature if parts.squares else None
+        for name in set(every) - set(weights):
+            self._partial(name, every[name], parts)
         names = set(weights)
         if not names:
-            if square is None or (square.fixed is not None and not bool((square.fixed > 0).all())):
+            if square is None or not self._everywhere(square):
                 raise InputError("no entropy and no square covers every entry: the objective is not strictly convex")
-            if square.fixed is None:
-                self.degenerate.append(square)
+            self.degenerate += [square] if square.fixed is None else []
             return self.pieces.make(legendre.Energy, scale=square)  # type: ignore[no-any-return]
-        for name, w in weights.items():
-            if w.fixed is not None and not bool((w.fixed > 0).all()):
-                raise InputError(f"{name} of some of the entries only")
-            if w.fixed is None:
-                self.degenerate.append(w)
+        self.degenerate += [w for w in weights.values() if w.fixed is None]
         if square is not None:
             self.terms.append(self.pieces.make(regularizers.SquaredL2, lam=square))
         first: Quantity
@@ -160,6 +89,22 @@ class Match:
             (name,) = names
             return self.pieces.weighted(single[name](), weights[name])
         raise InputError(f"no φ of the catalogue is the sum of {', '.join(sorted(names))}")
+
+    def _everywhere(self, weight: Quantity) -> bool:
+        """Whether no entry has the weight 0 at all parameters, nor a negative number."""
+        least = weight.at(self.pieces.sample) if weight.fixed is None else weight.fixed.clamp(min=0)
+        return bool((least != 0).all())
+
+    def _partial(self, name: str, weight: Quantity, parts: Parts) -> None:
+        """An entropy of some of the entries: a term of g behind the map that takes these."""
+        if name not in PARTIAL:
+            raise InputError(f"{name} of some of the entries only")
+        index = np.flatnonzero(weight.at(self.pieces.sample).expand(self.n).numpy())
+        own = weight.take(index)
+        body = self.pieces.make(PARTIAL[name], lam=own)
+        self.terms.append(self.pieces.composed(body, sp.csr_array(np.eye(self.n)[index])))
+        if name == "x log x":  # z log z = (z log z − z) + z
+            parts.linear.append(own.spread(index, self.n))
 
     def _norms(self, parts: Parts) -> None:
         make, shifted = self.pieces.make, self.pieces.shifted

@@ -52,8 +52,9 @@ class Parameters:
         return int(self.offsets[-1])
 
     def sample(self) -> Values:
-        """Of the right sizes, all entries 1."""
-        return Values([torch.ones(n, dtype=torch.float64) for n in self.sizes], (), torch.ones(0, dtype=torch.float64))
+        """Of the right sizes, entries from 1 to 2, so that no two cancel."""
+        entries = torch.linspace(1, 2, self.total, dtype=torch.float64)
+        return Values(list(entries.split(self.sizes)), (), entries)
 
     def read(self, tensors: Sequence[Any]) -> tuple[Values, torch.dtype]:
         """(the values, at least float32; the dtype in which they came). InputError for counts, types and shapes."""

@@ -102,6 +102,8 @@ def minimise(
     eps = torch.finfo(y.dtype).eps
     loose, tight = max(tol, eps**0.7), max(tol, 4 * eps)  # eleven of sixteen digits; the rounding of four terms
     at = look(problem, y, step)
+    if not problem.steady:
+        at, step = _restepped(problem, at, step, torch.minimum(step, _longest(problem, at)))
     best, best_step, waited, lost = at, step, torch.zeros_like(at.norm), at.norm.isinf()
     damping, iterations = torch.full_like(at.norm, DAMPING), 0
     while True:
@@ -142,15 +144,21 @@ def _short(problem: Composite, at: Point, step: Tensor) -> Tensor:
 
 
 def _fitted(problem: Composite, at: Point, step: Tensor, curvature: Tensor, active: Tensor) -> tuple[Tensor, Point]:
-    """γ = 1/‖h''(y)‖, halved until it is short enough."""
+    """γ = 1/‖h''(y)‖ or the longest, halved until it is short enough."""
     bound = curvature.abs().sum(-1).amax(-1, keepdim=True)
-    at, step = _restepped(problem, at, step, torch.where(active & (bound > 0), 1 / bound, step))
+    fitted = torch.minimum(1 / bound, _longest(problem, at))
+    at, step = _restepped(problem, at, step, torch.where(active & (bound > 0), fitted, step))
     for _ in range(HALVINGS):
         long = ~_short(problem, at, step) & active
         if not bool(long.any()):
             break
         at, step = _restepped(problem, at, step, torch.where(long, step / 2, step))
     return step, at
+
+
+def _longest(problem: Composite, at: Point) -> Tensor:
+    """γ with γ‖h'(y)‖ = ‖v‖ + ‖T(y)‖: where h is flat the rounding of a longer one hides all of y."""
+    return (problem.scale + _norm(at.y - at.r)) / _norm(at.image).clamp(min=torch.finfo(at.y.dtype).tiny)
 
 
 def _restepped(problem: Composite, at: Point, old: Tensor, step: Tensor) -> tuple[Point, Tensor]:
