@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import bilevelnet as bln
-from bilevelnet.certificates.activation_profile import NotProximal
+from bilevelnet.certificates.activation_profile import NotProximal, profile
 
 
 def name(activation: Any) -> str:
@@ -58,6 +58,29 @@ def test_a_wiggle_finer_than_the_grid_is_seen(amplitude: float, period: float, s
         bln.from_activation(fine(amplitude, period))
     with pytest.raises(NotProximal):
         bln.from_activation(fine(amplitude, period), split)
+
+
+def power(p: float) -> Any:
+    """sign(v) (1 − (1 + |v|)^−p)."""
+    return lambda v: v.sign() * (1 - (1 + v.abs()) ** -p)
+
+
+@pytest.mark.parametrize("p", [0.16, 0.25, 1.0])
+def test_a_slow_limit_is_the_end_of_the_range(p: float) -> None:
+    assert (profile(power(p), "ρ").lo, profile(power(p), "ρ").hi) == pytest.approx((-1.0, 1.0), abs=2e-16)
+
+
+def test_what_does_not_slow_down_has_no_limit() -> None:
+    for rho in (torch.asinh, lambda v: v.tanh() + 1e-12 * v.asinh(), lambda v: v.asinh().asinh()):
+        assert profile(rho, "ρ").hi == math.inf  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "rho", [power(0.05), lambda v: v.sign() * (1 - 1 / (1 + v.abs().log1p()))], ids=["v^−0.05", "log"]
+)
+def test_a_range_that_is_not_told_is_refused(rho: Any) -> None:
+    with pytest.raises(bln.InputError, match="state φ by its formula"):
+        bln.from_activation(rho)
 
 
 def test_misuse() -> None:

@@ -17,6 +17,7 @@ CLOSE = 1e-6  # the least distance of two points between those of the grid
 EPS = torch.finfo(torch.float64).eps
 NOISE = 64 * EPS  # of |v| + |ρ(v)|: formulas cancel by as much
 JUMP = 2e-10  # of 1 + |ρ(v)|: twice that of torch's Softplus at its threshold, log(1 + e⁻²⁰) where ρ = 20
+SLOWING = 0.75  # of the step before: between what grows without end and what comes to rest, see _limit
 RULE = "That of a convex g, Bregman or Euclidean, is nondecreasing and continuous"
 
 
@@ -69,7 +70,7 @@ def profile(rho: Activation, name: str, nonexpansive: bool = False) -> Profile:
         _check_nonexpansive(v, a, name)
         _check_nonexpansive(w, b, name)
     flats = _flats(rho, v, a)
-    lo, hi = _limit(-v.flip(0), -a.flip(0)), _limit(v, a)
+    lo, hi = _limit(-v.flip(0), -a.flip(0), name), _limit(v, a, name)
     return Profile(-lo + 0.0, hi + 0.0, flats)
 
 
@@ -196,16 +197,26 @@ def _edge(rho: Activation, inside: Tensor, outside: Tensor, level: Tensor) -> Te
     return inside
 
 
-def _limit(v: Tensor, a: Tensor) -> float:
-    """lim ρ at ∞: finite where ρ has come to rest.
+def _limit(v: Tensor, a: Tensor, name: str) -> float:
+    """lim ρ at ∞: finite where what ρ still has to go is below eps of it, infinite where it does not slow down.
 
-    What a power of v is off its limit by at FAR is the square of that at √FAR: below eps if that is below √eps.
+    What is off by C v^−p at v moves by d₁ from FAR^¼ to FAR^½, by d₂ from there to FAR, and d₂ (d₂/d₁)² is left. Of
+    log v, d₂ = 2 d₁, of its logarithm d₁, of that one's 0.9 d₁; of 1 − 1/log v, which comes to rest, ½ d₁.
     """
     if v[-1] < FAR / 4:  # cut where it overflows
         return math.inf
-    half = int((v <= math.sqrt(FAR)).nonzero().amax())
-    size = a[v.abs() <= 1].abs().max()  # log moves by half of itself, whatever its unit
-    return float(a[-1]) if (a[-1] - a[half]).abs() <= EPS**0.5 * torch.maximum(size, a[-1].abs()) else math.inf
+    quarter, half = (a[int((v <= FAR**power).nonzero().amax())] for power in (0.25, 0.5))
+    before, last = (half - quarter).abs(), (a[-1] - half).abs()
+    ahead = last * (last / before) ** 2 if last < before else last
+    size = a[v.abs() <= 1].abs().max()
+    if ahead <= EPS * torch.maximum(size, a[-1].abs()):
+        return float(a[-1])
+    if last < SLOWING * before:
+        raise InputError(
+            f"the range of {name} is not told by its values: it slows down, and from 1e50 to 1e100 still moves by "
+            f"{float(last):.2g}; state φ by its formula, as a subclass of bilevelnet.legendre.Separable"
+        )
+    return math.inf
 
 
 def _shown(x: Tensor, y: Tensor) -> tuple[str, str]:
