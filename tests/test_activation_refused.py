@@ -75,9 +75,10 @@ def test_what_does_not_slow_down_has_no_limit() -> None:
         assert profile(rho, "ρ").hi == math.inf  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "rho", [power(0.05), lambda v: v.sign() * (1 - 1 / (1 + v.abs().log1p()))], ids=["v^−0.05", "log"]
-)
+SLOWER = {"power": power(0.05), "logarithm": lambda v: v.sign() * (1 - 1 / (1 + v.abs().log1p()))}
+
+
+@pytest.mark.parametrize("name", SLOWER)
 def test_a_range_that_is_not_told_is_refused(name: str) -> None:
     with pytest.raises(bln.InputError, match="state φ by its formula"):
         bln.from_activation(SLOWER[name])
