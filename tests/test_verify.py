@@ -133,6 +133,22 @@ def test_pieces_that_couple_the_entries() -> None:
     assert not bln.verify((bln.legendre.Energy(), network), claimed, SAMPLES).passed
 
 
+QUADRATIC = torch.tensor([[2.0, 0.7, 0.0], [0.7, 1.0, -0.3], [0.0, -0.3, 0.5]], dtype=torch.float64)
+# With all digits: small entries beside a large one, entries on a face by rounding, groups that are 0, sums of norms.
+COUPLED = {
+    "simplex": lambda: (bln.legendre.FermiDirac(), bln.regularizers.Simplex()),
+    "face": lambda: (bln.legendre.Mahalanobis(QUADRATIC), bln.regularizers.Simplex()),
+    "groups": lambda: (bln.legendre.Energy(), bln.regularizers.GroupLasso(0.5, groups=((0, 1), (2, 3)))),
+    "norms": lambda: (bln.legendre.Energy(), 0.5 * bln.regularizers.LinfNorm(0.6) + bln.regularizers.L1(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_coupled_pairs_are_accepted(name: str) -> None:
+    certificate = bln.verify(COUPLED[name](), samples=24, seed=1)
+    assert certificate.passed, certificate.table()
+
+
 def test_no_minimiser_anywhere_is_said() -> None:
     layer = bilinear(bln.legendre.Burg())
     with torch.no_grad():

@@ -16,7 +16,7 @@ SHIFT = 256 * EPS  # of v and of z: the arithmetic of v, of φ' and of a search 
 STEP = 1e-4  # of central differences of fourth order: their own error is 1e-16, that of rounding 1e-12
 SMOOTH = 1e-6  # of the slope: differences disagree by more only if a kink is in reach, or z‴ is above 600 slopes
 STEPS = (2.0, 1.0, -1.0, -2.0)
-VALUE_REASON = "256 eps of v, carried through the independent solution, and 256 eps of z"
+VALUE_REASON = "256 eps of v, carried through the independent solution, and 256 eps of z, of an event where coupled"
 GRADIENT_REASON = "what differences of two orders and of the two sides differ by, and rounding over the step 1e-4"
 
 Map = Callable[[Tensor], Tensor]
@@ -25,9 +25,11 @@ Map = Callable[[Tensor], Tensor]
 class Solution:
     """A second solution in two parts: ``prepare(x)``, cheap, then ``solve(v, shift)``, a search, v moved by shift.
 
-    ``inner``: the weights on which ``solve`` depends itself, and not by v alone.
+    ``inner``: the weights on which ``solve`` depends itself, and not by v alone. ``event_ndim``: the last dimensions of
+    z whose entries are coupled; a small one is then right to eps of the largest.
     """
 
+    event_ndim = 0
     inner: frozenset[int] = frozenset()  # ids of Parameters
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -106,7 +108,9 @@ def truth(
     for name in (n for n in weights if n not in outer):
         points = torch.stack(_along(weights[name], directions[name], lambda: solution(x)))
         slopes.append(Slope.of(name, directions[name], points, z))
-    return Truth(x, z, spread + SHIFT * z.abs().nan_to_num(0.0), slopes)
+    size = z.abs().nan_to_num(0.0)
+    dims = tuple(range(-solution.event_ndim, 0))
+    return Truth(x, z, spread + SHIFT * (size.amax(dims, keepdim=True) if dims else size), slopes)
 
 
 def rows(

@@ -24,6 +24,8 @@ from ..regularizers.group_norms import GroupNorms
 from .entrywise import Entrywise
 from .roots import increasing_root
 
+LEAST = -300.0  # of log n: where a group leaves 0, n is at least eps of v, and e^−300 is as good as 0
+
 Solve = Callable[[Tensor], Tensor]
 Terms = Sequence[Any]
 
@@ -115,21 +117,25 @@ def _linf_norm(terms: Terms, g: LinfNorm, weight: Any, v: Tensor) -> Tensor:
 
 
 def _groups(terms: Terms, g: GroupNorms, weight: Any, v: Tensor) -> Tensor:
-    """λ₁‖z‖₁ + λ₂ Σ‖z_G‖: φ'(z) + λ₂ z/n ∋ v with n = ‖z_G‖ > 0, or z_G = 0 where no n > 0 is left."""
+    """λ₁‖z‖₁ + λ₂ Σ‖z_G‖: z_G = n y, φ'(n y) + λ₁ ∂|y| + λ₂ y ∋ v with ‖y‖ = 1, or z_G = 0 where no n > 0 is left."""
     first, second = (weight * lam for lam in g._weights())
-    z = Entrywise(terms).solve(v, lambda x: first * x.abs())
+    z, domain = Entrywise(terms).solve(v, lambda x: first * x.abs()), Entrywise(terms)
     for group in g.groups or (range(v.shape[-1]),):
         index = torch.tensor(list(group))
-        part, problem = v[..., index], Entrywise(terms)
+        part, problem = v[..., index], Entrywise([])
 
-        def point(n: Tensor, part: Tensor = part, problem: Entrywise = problem) -> Tensor:
-            return problem.solve(part, lambda x: first * x.abs() + second / (2 * n) * x**2)
+        def unit(n: Tensor, part: Tensor = part, problem: Entrywise = problem) -> Tensor:
+            problem.lo, problem.hi = domain.lo / n, domain.hi / n
+            return problem.solve(
+                part, lambda y: sum(t.value(n * y) / n for t in terms) + first * y.abs() + second / 2 * y**2
+            )
 
-        def gap(s: Tensor, point: Any = point) -> Tensor:
-            return 1 - _norm(point(s.exp())) / s.exp()  # increases with n: ‖z(n)‖/n decreases
+        def gap(s: Tensor, unit: Any = unit) -> Tensor:
+            return 1 - _norm(unit(s.exp()))  # increases with n
 
         s = increasing_root(gap, _per_event(part))
-        z[..., index] = torch.where(s < -100, 0.0, point(s.clamp(min=-100.0).exp()))  # n → 0: the group is 0
+        n = s.clamp(min=LEAST).exp()
+        z[..., index] = torch.where(s < LEAST, 0.0, n * unit(n))
     return z
 
 

@@ -47,7 +47,7 @@ def room(phi: Legendre, z: Tensor) -> Tensor:
     while not bool(_inside(phi, z + ahead * (z - centre)).all()):
         ahead /= 2
     size = torch.linalg.vector_norm(z - centre, dim=-1, keepdim=True)
-    return (ahead * size / z.shape[-1]).clamp(min=1e-8, max=1.0).expand_as(z)
+    return (ahead * size / z.shape[-1]).clamp(max=1.0).expand_as(z)
 
 
 def moved(parameters: Any, generator: torch.Generator) -> None:

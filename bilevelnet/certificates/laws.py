@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..comparison import Row
+from ..errors import InputError
 from ..legendre import Legendre
 from ..problem import Prox
 from ..regularizers import Regularizer
@@ -16,8 +17,8 @@ from .compare import EPS, SHIFT
 from .entrywise import Entrywise
 from .roots import slope
 
-ULPS = 64 * EPS
-NEAR = 1e-12  # of z, beside a kink on which an iterative solver need not land
+ULPS = 64 * EPS  # of z: a kink is rounded, an end of the domain too
+MOVES = 4  # directions in which a coupled z is moved by so much, to see what ∇φ makes of its rounding
 
 
 def rows(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Iterator[Row]:
@@ -50,19 +51,36 @@ def _residual(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Row:
         error = Entrywise([phi, g]).residual(z, v, ULPS * z.abs().clamp(min=1e-150))
         return Row.of(name, error, SHIFT * (1 + v.abs()), {"v": v, "z": z}, reason)
     prox = Prox(phi, g)
-    # u may be lost where z is rounded to the boundary: by how much is told by moving z by some ulp.
-    u = slope(phi.value, z)
-    bent = slope(phi.value, z * (1 - ULPS)) - u
-    reason = "1e-9 of v and z, and by how much ∇φ moves over 64 ulp of z"
+    u, size = slope(phi.value, z), 1 + _flat(v) + _flat(z)
+    reason = "256 eps of v and z, and by how much ∇φ moves over 64 ulp of z"
     if g.event_ndim == 0:
-        step = NEAR * (1 + z.abs().flatten(1).amax(1).reshape(-1, *[1] * (z.ndim - 1))).expand_as(z)
+        step = ULPS * (1 + z.abs().flatten(1).amax(1).reshape(-1, *[1] * (z.ndim - 1))).expand_as(z)
         residual = _flat(Entrywise([g]).residual(z, v - u, step))
     elif not any(rough(t) for t in g.terms()):
         residual = _flat(v - u - slope(g.value, z))
     else:
-        residual = prox.residual(z, u, v).flatten(1).sum(1)
-    tolerance = 1e-9 * (1 + _flat(v) + _flat(z)) + _flat(bent)
-    return Row.of(name, residual, tolerance, {"v": v, "z": z}, reason)
+        residual = _to_face(g, prox, z, u, v)
+    return Row.of(name, residual, SHIFT * size + _moved(phi, z, u), {"v": v, "z": z}, reason)
+
+
+def _to_face(g: Regularizer, prox: Prox, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """‖z − prox_g(z + v − u)‖ ≤ dist(v − u, ∂g(z)): the distance jumps where an entry on a face is rounded off it."""
+    try:
+        return _flat(z - g.prox(z + v - u, 1.0))
+    except InputError:  # no prox of the whole
+        return prox.residual(z, u, v).flatten(1).sum(1)
+
+
+def _moved(phi: Legendre, z: Tensor, u: Tensor) -> Tensor:
+    """By how much ∇φ moves at most where z moves by 64 ulp of itself, towards 0 or in a drawn direction."""
+    generator, size = torch.Generator().manual_seed(0), _flat(z).reshape(-1, *[1] * (z.ndim - 1))
+    found = [_flat(slope(phi.value, z * (1 - ULPS)) - u)]
+    for _ in range(MOVES):
+        d = torch.randn(z.shape, generator=generator, dtype=torch.float64)
+        d = d + d.mT if phi.event_ndim == 2 else d
+        d = d / _flat(d).reshape(size.shape)
+        found.append(_flat(slope(phi.value, z + ULPS * size * d) - u).nan_to_num(0.0))  # beyond the domain
+    return torch.stack(found).amax(0)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class PairReference(Solution):
     def __init__(self, phi: Legendre, g: Regularizer):
         self.phi, self.inclusion = phi, Inclusion(phi, g)
         self.inner = frozenset(id(p) for p in joined(phi.parameters(), g.parameters()))
+        self.event_ndim = max(phi.event_ndim, g.event_ndim)
 
     def solve(self, v: Tensor, shift: Tensor) -> Tensor:
         return self.inclusion(v + shift * (1 + v.abs()))
@@ -80,6 +81,7 @@ class ChainReference(Solution):
         self.steps = [Reference(layer) for layer in chain]
         self.shares, self.dual = chain.shares, chain.space == "dual"
         self.inner = frozenset(id(p) for p in chain.parameters())
+        self.event_ndim = max(step.event_ndim for step in self.steps)
 
     def solve(self, v: Tensor, shift: Tensor) -> Tensor:
         phi = self.steps[0].phi

@@ -40,6 +40,6 @@ def equation_of(term: Any, phi: Legendre, separable: list[Any]) -> Equation:
     if term.kind not in EQUATIONS:
         raise InputError(f"{term.label} has no single multiplier")
     kind = EQUATIONS[term.kind]
-    if kind is LinfEquation and OneSignEquation.fits(phi, separable, term.dim):
+    if kind is LinfEquation and OneSignEquation.fits(phi, separable, term.dims[0]):
         kind = OneSignEquation
     return kind(term)
