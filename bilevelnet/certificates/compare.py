@@ -108,9 +108,9 @@ def truth(
     for name in (n for n in weights if n not in outer):
         points = torch.stack(_along(weights[name], directions[name], lambda: solution(x)))
         slopes.append(Slope.of(name, directions[name], points, z))
-    size = z.abs().nan_to_num(0.0)
+    entries = z.abs().nan_to_num(0.0)
     dims = tuple(range(-solution.event_ndim, 0))
-    return Truth(x, z, spread + SHIFT * (size.amax(dims, keepdim=True) if dims else size), slopes)
+    return Truth(x, z, spread + SHIFT * (entries.amax(dims, keepdim=True) if dims else entries), slopes)
 
 
 def rows(
