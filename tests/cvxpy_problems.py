@@ -103,6 +103,31 @@ entropic("log_barrier_and_square", "closed_form", lambda x, p: cp.sum_squares(x)
 entropic("hellinger", "closed_form", lambda x, p: -sum(cp.geo_mean(cp.hstack([1 + t, 1 - t])) for t in x))
 
 
+def row_by_row(name: str, solver: str, make: Callable[..., Any], *shape: int) -> None:
+    """max ⟨p, x⟩ − the first of make(x, r) over a 2 by 3 matrix, under the others; r ≥ 0 has the shape given."""
+
+    def build() -> Built:
+        x, p, r = cp.Variable((2, 3)), cp.Parameter((2, 3)), cp.Parameter(shape, nonneg=True)
+        g, *constraints = make(x, r)
+        return cp.Problem(cp.Maximize(cp.sum(cp.multiply(p, x)) - g), constraints), [p, r], [x]
+
+    CASES[name] = Case(name, solver, build, False)
+
+
+row_by_row("softmax_of_rows", "closed_form", lambda x, r: (-cp.sum(cp.entr(x)), cp.sum(x, axis=1) == r), 2)
+row_by_row(
+    "sparsemax_of_columns", "closed_form", lambda x, r: (cp.sum_squares(x), x >= 0, 2 * cp.sum(x, axis=0) == r), 3
+)
+row_by_row(
+    "rows_in_a_box", "multiplier", lambda x, r: (cp.sum_squares(x) + r * cp.norm1(x), cp.sum(x, axis=1) == 1, x >= -1)
+)
+row_by_row(
+    "rows_and_a_column",
+    "quadratic",
+    lambda x, r: (cp.sum_squares(x), cp.sum(x, axis=1) == 1, cp.sum(x[:, 0]) == r, x >= 0),
+)
+
+
 @case("closed_form", positive=True)
 def resource_allocation():
     x, w = cp.Variable(N), cp.Parameter(N, nonneg=True)

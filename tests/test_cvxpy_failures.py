@@ -195,3 +195,20 @@ def test_conditions_on_parameters_have_the_rounding_of_their_dtype(dtype: torch.
     cap = torch.full((3,), 1e-12, dtype=dtype)
     total = torch.tensor([3e-12, 2e-12, 4e-12], dtype=dtype)  # at the end of its reach, inside, beyond
     assert small.solve(zero, total, cap).status.tolist() == [0, 0, STATUS.infeasible]
+
+
+@pytest.mark.parametrize(
+    ("upper", "solver"), [(None, "closed_form"), (1.0, "closed_form"), (2 * np.eye(2), "multiplier")]
+)
+def test_one_row_of_a_matrix_without_a_solution(upper: Any, solver: str) -> None:
+    x, r = cp.Variable((2, 2), name="x"), cp.Parameter(2, name="r")
+    held = [cp.sum(x, axis=1) == r, x >= 0, *([] if upper is None else [x <= 1 + upper])]
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(x)), held), [r], [x], on_failure="nan")
+    assert layer.route.name == solver
+    levels = torch.tensor([[1.0, 2.0], [1.0, -1.0], [9.0, 1.0], [0.0, 0.5]], dtype=F64)
+    expected = [0, STATUS.infeasible, 0 if upper is None else STATUS.infeasible, 0]
+    assert layer.solve(levels).status.tolist() == expected
+    assert layer(levels)[0].isnan().any(-1).any(-1).tolist() == [status != 0 for status in expected]
+    layer.on_failure = "raise"
+    with pytest.raises(bln.SolveError, match=r"infeasible: Sum\(x, 1, False\) == r"):
+        layer(levels[1])

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer, Zero
 from .cvxpy_atoms import add
+from .cvxpy_blocks import Blocks
 from .cvxpy_join import apart, joined
 from .cvxpy_parts import Composed, Group, Parts
 from .cvxpy_pieces import Pieces
@@ -51,6 +52,8 @@ class Match:
         self.pieces, self.sets = Pieces(parameters), Sets(reading)
         self.degenerate: list[Quantity] = []  # weights that must be above 0
         self.terms: list[Regularizer] = []
+        if all(self._everywhere(total(found)) for found in parts.entropies.values()):
+            self.pieces.blocks = Blocks.of(self.sets, parts)
         self.phi = self._legendre(parts)
         self.v = -parts.slope
         self._norms(parts)
@@ -165,9 +168,12 @@ class Match:
     def _equations(self, lower: Quantity | None, upper: Quantity | None) -> tuple[Quantity | None, Quantity | None]:
         """The equations as a term, and the ends that it leaves."""
         make, sets = self.pieces.make, self.sets
-        a = np.concatenate([rows.matrix.toarray() for rows in sets.equations])
         level = side_by_side([-r.offset for r in sets.equations], [r.matrix.shape[0] for r in sets.equations])
-        a, level = self._independent(a, level)
+        blocks = self.pieces.blocks
+        if blocks is None:
+            a, level = self._independent(np.concatenate([r.matrix.toarray() for r in sets.equations]), level)
+        else:
+            a, level = blocks.a[None], level / Quantity(blocks.first)
         positive = self.phi.domain.lo == 0 if lower is None else lower.is_number(0.0)
         if len(a) == 1 and np.ptp(a) == 0 and positive:
             radius = level / Quantity(float(a[0, 0]))
@@ -175,15 +181,15 @@ class Match:
             if upper is None:  # or dom φ states it
                 self.terms.append(make(regularizers.Simplex, radius=radius))
                 return None, None
-            if upper is not None and upper.number is not None:
-                count = self.n
-                sets.exclude(radius.map(lambda r, cap: r > count * cap, upper))
+            if upper.number is not None:
+                most = a.shape[1] * upper.number
+                sets.exclude(radius.map(lambda r: r > most))
                 self.terms.append(make(regularizers.CappedSimplex, radius=radius, cap=upper))
                 return None, None
         coefficients = tuple(a[0].tolist()) if len(a) == 1 else tuple(map(tuple, a.tolist()))
         self.terms.append(make(regularizers.AffineSet, {"a": coefficients}, b=level))
         if len(a) == 1:
-            sets.exclude(level.map(partial(_out_of_reach, torch.from_numpy(a[0])), sets.lower, sets.upper))
+            sets.exclude(level.map(partial(_out_of_reach, torch.from_numpy(a[0]), blocks), sets.lower, sets.upper))
         return lower, upper
 
     def _independent(self, a: np.ndarray, level: Quantity) -> tuple[np.ndarray, Quantity]:
@@ -227,9 +233,13 @@ def _contradicts(ratio: torch.Tensor, n: int, left: torch.Tensor, kept: torch.Te
     return (left - kept @ ratio.mT).abs() > slack
 
 
-def _out_of_reach(a: torch.Tensor, b: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    """Where ⟨a, x⟩ = b for no x between the ends."""
+def _out_of_reach(
+    a: torch.Tensor, blocks: Blocks | None, b: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor
+) -> torch.Tensor:
+    """Where ⟨a, x⟩ = b for no x between the ends, of each of the blocks."""
     a = a.to(b)
+    if blocks is not None:
+        return _out_of_reach(a, None, *map(blocks.fold, (b, lower, upper))).squeeze(-1)
     ends = [torch.where(a != 0, a * end, 0.0) for end in (lower, upper)]
     below, above = torch.minimum(*ends), torch.maximum(*ends)
     eps = (1 + len(a)) * torch.finfo(b.dtype).eps  # the sums are rounded

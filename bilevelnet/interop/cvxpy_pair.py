@@ -44,15 +44,19 @@ class PairSolver:
         if not v.numel():
             return v, v.new_zeros(values.batch, dtype=torch.int8), v.new_zeros(values.batch)
         match.pieces.place(values)
+        blocks = match.pieces.blocks
+        v = v if blocks is None else blocks.fold(v)
         try:
             z, status, given = self._solved(v)
             residual = None
             if full:
                 with torch.no_grad():
                     found = given() if given is not None else self.prox.residual(z, match.phi.grad(z), v)
-                    residual = torch.linalg.vector_norm(found, dim=-1)
+                    residual = torch.linalg.vector_norm(found.flatten(len(values.batch)), dim=-1)
         finally:
             match.pieces.clear()
+        if blocks is not None:
+            z, status = blocks.unfold(z), squeeze(worst(status, (-1,)), (-1,))
         missed = infeasible(match.sets.infeasible, values)
         if missed is not None:
             status = torch.where(missed, INFEASIBLE, status)
@@ -95,7 +99,9 @@ class PairSolver:
         return z if readable(z, u) and _finite(z, u) else None
 
     def explain(self) -> str:
-        return f"{self.match.phi.label} + {self.match.g.label}: {self.map.explain()}"
+        blocks = self.match.pieces.blocks
+        each = "" if blocks is None else f"{blocks.count} times {blocks.width} entries, each "
+        return f"{each}{self.match.phi.label} + {self.match.g.label}: {self.map.explain()}"
 
 
 def _finite(*tensors: Tensor) -> bool:

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..regularizers import Regularizer
 from ..solvers.newton import rough
+from .cvxpy_blocks import Blocks
 from .cvxpy_quantity import Quantity
 from .cvxpy_smooth import Image
 from .cvxpy_values import Parameters, Values
@@ -25,6 +26,10 @@ class Pieces:
     def __init__(self, parameters: Parameters) -> None:
         self.slots: list[tuple[Any, str, Quantity, Any]] = []
         self.sample = parameters.sample()
+        self.blocks: Blocks | None = None  # in which the entries lie, where they do
+
+    def _lying(self, q: Quantity) -> Quantity:
+        return q if self.blocks is None else self.blocks.folded(q)
 
     def _stand_in(self, q: Quantity, number: float) -> torch.Tensor:
         return torch.full_like(q.at(self.sample), number)
@@ -32,7 +37,7 @@ class Pieces:
     def make(self, cls: Any, fixed: dict[str, Any] | None = None, **weights: Quantity) -> Any:
         """cls(**weights): numbers where they are known now, else tensors to be placed."""
         given, live = dict(fixed or {}), {}
-        for name, q in weights.items():
+        for name, q in zip(weights, map(self._lying, weights.values()), strict=True):
             number: Any = q.number
             if number is None:
                 live[name] = q
@@ -51,7 +56,7 @@ class Pieces:
         """g(z − shift)."""
         if shift.is_number(0.0):
             return g
-        number = shift.number
+        shift, number = self._lying(shift), shift.number
         moved = g.translate(self._stand_in(shift, 0.0) if number is None else number)
         if number is None:
             self._hold(moved.offset, "s", shift)

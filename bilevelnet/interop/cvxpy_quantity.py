@@ -35,7 +35,7 @@ class Quantity:
     @property
     def number(self) -> float | None:
         """The one number that every entry is, where it is known."""
-        if self.fixed is None or not bool((self.fixed == self.fixed[..., :1]).all()):
+        if self.fixed is None or not bool((self.fixed == self.fixed.flatten()[:1]).all()):
             return None
         return float(self.fixed.flatten()[0])
 
