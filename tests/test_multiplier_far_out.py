@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -149,13 +150,45 @@ def test_simplices_of_any_size_far_from_zero(phi: Any, radius: float) -> None:
     torch.testing.assert_close(sol.dual[:, 0], 700 - sol.multipliers["simplex"], rtol=1e-15, atol=2e-13)  # eps of 700
 
 
+@pytest.mark.parametrize("far", [700.0, -700.0, 1.0])
+@pytest.mark.parametrize(
+    "phi", [bln.legendre.Cosh(), bln.legendre.Power(p=3.0), bln.legendre.Tanh(), bln.legendre.Softsign()], ids=str
+)
+def test_small_balls_and_hyperplanes_far_from_zero(phi: Any, far: float) -> None:
+    """max|v| has all of a small ball, and of v along a all entries take part: z to its own digits, as is the dual."""
+    v = torch.tensor([far, 0.3 * far, -0.2 * far], dtype=F64)
+    ball = bln.solve_prox(phi, R.L1Ball(1e-12), v)
+    torch.testing.assert_close(ball.z, torch.tensor([math.copysign(1e-12, far), 0, 0], dtype=F64), rtol=1e-14, atol=0)
+    plane = bln.solve_prox(phi, R.AffineSet(a=(2.0,), b=1e-12), v[:1])
+    torch.testing.assert_close(plane.z, torch.tensor([0.5e-12], dtype=F64), rtol=1e-14, atol=0)
+    torch.testing.assert_close(plane.multipliers["affine_set"], v[0] / 2, rtol=1e-12, atol=0.0)
+    for found in (ball, plane):
+        torch.testing.assert_close(found.dual, phi.grad(found.z), rtol=1e-12, atol=0.0)
+
+
+def test_a_gradient_of_exp_near_one_keeps_the_digits_of_a_small_sum() -> None:
+    """∇φ = e^z is 1 + z, which no float holds to more than four digits of z; Σ z = r tells the rest."""
+    for g in (R.Simplex(1e-12), R.L1Ball(1e-12), R.CappedSimplex(1e-12, 1.5e-12)):
+        z = bln.bregman_prox(bln.legendre.Exponential(), g, torch.tensor([[700.0, 700.0], [2.0, 2.0]], dtype=F64))
+        torch.testing.assert_close(z, torch.full((2, 2), 0.5e-12, dtype=F64), rtol=1e-14, atol=0.0)
+
+
+def test_a_set_out_of_reach_of_a_bounded_domain_is_infeasible() -> None:
+    """|z| < π/2, where tan z at the largest float is 1.6e16 and not infinite; a cap met by all entries is feasible."""
+    for g in (R.Simplex(1e12), R.Simplex(1.6), R.L1(0.5) + R.Simplex(2.0), R.AffineSet(a=(1.0,), b=1.6)):
+        found = bln.solve_prox(bln.legendre.Atan(), g, torch.zeros(1, dtype=F64), on_failure="nan")
+        assert found.status == bln.Status.infeasible, g
+    found = bln.solve_prox(bln.legendre.FermiDirac(), R.CappedSimplex(1e-12, 1e-12), torch.full((1,), 700.0, dtype=F64))
+    assert found.z.tolist() == [1e-12]
+
+
 def test_what_leaps_over_its_set_is_invalid() -> None:
     """√(v − s) at 1e-12 beside v = 1, where floats are 1e-16 apart, and artanh that ends at 18: no finite Σ z is r."""
     v = torch.tensor([0.3, 1.0, -0.2], dtype=F64)
     for phi, g in (
-        (bln.legendre.Power(p=3.0), R.L1Ball(1e-12)),
         (bln.legendre.Power(p=3.0), R.CappedSimplex(1e-12, 0.7e-12)),
         (bln.legendre.LogCosh(), R.Simplex(1e12)),
+        (bln.legendre.Tsallis(3.0), R.L1(0.5) + R.Simplex(1e-12)),
     ):
         assert bln.solve_prox(phi, g, v, on_failure="nan").status == bln.Status.invalid
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +84,23 @@ def test_a_high_power_and_a_large_weight() -> None:
         bln.legendre.Power(p=3.0), bln.regularizers.Huber(lam=1e12, delta=1.0), torch.tensor([0.5, -700.0], dtype=F64)
     )
     torch.testing.assert_close(sol.z, sol.z.new_tensor([5e-13, -7e-10]), rtol=1e-14, atol=0)  # z² is 1e-21 of λ z
+
+
+def test_a_z_that_underflows_under_a_barrier_alone_is_invalid() -> None:
+    """λ log z = −7e2 − ∇φ(0) at z = e^{−7e14}: h' of the least float is not that, and no float z solves the problem."""
+    for phi, v in ((bln.legendre.NormalCdf(), -700.0), (bln.legendre.Tanh(), -700.0), (bln.legendre.Cosh(), -1e-3)):
+        at = torch.tensor([v, 0.5], dtype=F64)
+        found = bln.solve_prox(phi, bln.regularizers.NegEntropy(1e-12), at, on_failure="nan")
+        assert found.status.tolist() == [bln.Status.invalid, bln.Status.converged], phi
+
+
+@pytest.mark.parametrize("phi", [bln.legendre.Cosh(), bln.legendre.Tanh(1.7, 0.6), bln.legendre.LogCosh()], ids=str)
+@pytest.mark.parametrize("far", [700.0, 1e-3, 0.0])
+def test_the_dual_point_beside_a_large_barrier(phi: Any, far: float) -> None:
+    """u = v − λ log z is a difference of 1e12 times the rounding of z: ∇φ(z) has the digits, with its derivative."""
+    v = torch.tensor([far], dtype=F64, requires_grad=True)
+    found = bln.solve_prox(phi, bln.regularizers.NegEntropy(1e12), v)
+    torch.testing.assert_close(found.dual, phi.grad(found.z), rtol=1e-14, atol=0.0)
+    (slope,) = torch.autograd.grad(found.dual.sum(), v)
+    bend = phi.hessian(found.z.detach())
+    torch.testing.assert_close(slope, bend / (bend + 1e12 / found.z.detach()), rtol=1e-9, atol=0.0)

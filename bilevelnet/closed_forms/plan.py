@@ -71,6 +71,7 @@ class ClosedFormMap(Map):
         """(z, u, dz/dv) entry by entry, for a separable pair; z is the end of dom ψ where w leaves the range of ∇ψ."""
         z, w = self._point(v)
         u, gain, reach = self.psi.dual(w, z), self.select.gain(w, z), self.psi.dual_domain
+        z = self.select.snap(w, z)
         if reach == Interval() or not isinstance(reach, Interval):
             return z, u, gain
         ends, low, high = self.psi.domain, w <= reach.lo, w >= reach.hi

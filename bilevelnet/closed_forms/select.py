@@ -54,7 +54,9 @@ class Select:
         """z with the knots themselves where w rests on their levels."""
         if self.terms and (self.snapped or w.device.type != "cpu"):
             for t, _ in left_slopes([term.pieces() for term in self.terms]):
-                z = torch.where(w == self._level(t, w), torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
+                level = self._level(t, w)
+                if isinstance(level, Tensor) or abs(level) != math.inf:
+                    z = torch.where(w == level, torch.as_tensor(t, dtype=z.dtype, device=z.device), z)
         return z
 
     def gain(self, w: Tensor, z: Tensor) -> Tensor:

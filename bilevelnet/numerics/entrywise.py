@@ -33,14 +33,13 @@ def single(tensors: Sequence[Tensor]) -> bool:
     return all(t.numel() <= 1 and t.ndim <= 1 for t in tensors)
 
 
-def in_blocks(f: Callable[..., tuple[Tensor, Tensor]], *xs: Tensor) -> tuple[Tensor, Tensor]:
+def in_blocks(f: Callable[..., tuple[Tensor, ...]], *xs: Tensor) -> tuple[Tensor, ...]:
     """f(*xs) for an f that acts entry by entry on values."""
     if not readable(*xs) or xs[0].is_cuda or xs[0].numel() <= BLOCK:
         return f(*xs)
     size = BLOCK * torch.get_num_threads()
     parts = [f(*blocks) for blocks in zip(*(x.flatten().split(size) for x in xs), strict=True)]
-    first, second = (torch.cat(part).view(xs[0].shape) for part in zip(*parts, strict=True))
-    return first, second
+    return tuple(torch.cat(part).view(xs[0].shape) for part in zip(*parts, strict=True))
 
 
 class Table:

@@ -7,7 +7,6 @@ s = ``multiplier(x)``. ``inactive`` tells where no multiplier is needed. Every t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +14,9 @@ import torch
 from torch import Tensor
 
 from ..domains import Interval
-from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map
 from ..numerics.bracket import Evaluation
-from ..regularizers import Box, CappedSimplex, Nonneg
 from ..regularizers.calculus import Scaled
 from ..solution import INFEASIBLE, INVALID, UNBOUNDED
 from .charts import at_end, common_domain
@@ -30,6 +27,7 @@ class Equation:
 
     positive = True  # s = e^x, else s = x
     bounded = True  # a set: idle, it leaves the free problem; else a norm: idle, z = 0
+    compact = False  # a set that is: a solution never is unbounded
     blind = False  # whether the residual may vanish where z overflows
 
     def __init__(self, term: Any):
@@ -52,8 +50,12 @@ class Equation:
     def scatter(self, x: Tensor) -> Tensor:
         return x
 
+    def coefficients(self, v: Tensor) -> Any:
+        """a, where v is shifted by −s a."""
+        raise NotImplementedError
+
     def origin(self, v: Tensor) -> Tensor | None:
-        """What to take from v beforehand, and to add to s in the end."""
+        """An s near the solution, whose part of v is taken from it beforehand: the rest of s keeps its digits."""
         return None
 
     def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
@@ -97,16 +99,17 @@ class Equation:
         """By how much z misses the constraint."""
         return self.residual(x, z, u, v)
 
-    def met(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        """Whether z is on the set: to half of the digits, or to what the rounding of v makes of it, at most a part.
-
-        Between two neighbouring s a z that leaps, as one of 1e-12 may where v is 1, passes it by.
+    def beyond(self, value: Tensor, size: Callable[[], Tensor]) -> Tensor:
+        """Whether z misses a set by more than a Newton step in z mends: the step leaves the square of what is missed,
+        half of the digits where a quarter of them is met. Between two neighbouring s z may leap over the set.
         """
-        z, u, gain = (kept(t, keep, 0.0) for t in inner.gain(self.shifted(x, v)))
-        eps, a = torch.finfo(z.dtype).eps, self.normal(z, v)
-        terms = self._sum((a * z).abs()) + self.target(v).abs()
-        moved = 8 * eps * self._sum(a * a * gain * torch.maximum(v.abs(), x.abs()))
-        return self.missed(x, z, u, v).abs() <= torch.maximum(eps**0.5 * terms, torch.minimum(moved, terms / 16))
+        if not self.bounded:
+            return torch.zeros_like(value, dtype=torch.bool)
+        return ~(value.abs() <= torch.finfo(value.dtype).eps ** 0.25 * self.terms(size))
+
+    def terms(self, size: Callable[[], Tensor]) -> Any:
+        """Of the equation, of which ``beyond`` takes a part."""
+        return size()
 
     def normal(self, z: Tensor, v: Tensor) -> Any:
         """For a set, the gradient of the side of its equation that ``missed`` subtracts from ``target``."""
@@ -145,10 +148,11 @@ class Equation:
     def failure(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor, jump: Tensor) -> Tensor:
         """The status where no s solves the equation, x being where the search ended.
 
-        Where ∇φ takes every value nothing is unbounded, and what became infinite has overflowed. A set is out of reach
-        where every entry came to an end of the domain; else it is v − s a that ran out of floats, as at a ``jump``.
+        Where ∇φ takes every value, or on a compact set, nothing is unbounded, and what became infinite has overflowed.
+        A set is out of reach where every entry came to an end of the domain; else it is v − s a that ran out of floats,
+        as at a ``jump``.
         """
-        endless = INVALID if self.phi.explicit and self.phi.dual_domain == Interval() else UNBOUNDED
+        endless = INVALID if self.compact or (self.phi.explicit and self.phi.dual_domain == Interval()) else UNBOUNDED
         if not self.bounded:
             return torch.full_like(x, endless, dtype=torch.int8)
         z = inner.gain(self.shifted(x, v))[0]
@@ -161,125 +165,16 @@ class Equation:
         """An x at which z can be looked at, where the search for one ran away to x."""
         return x
 
-    def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
+    def near(self, x: Tensor, v: Tensor, value: Tensor, size: Callable[[], Tensor]) -> Tensor:
         """Whether x, where the search saw a jump, is a root: z varies continuously with s, so that a jump is rounding,
         or a search that left the range of floats.
         """
-        return value.isfinite() & (value.abs() <= torch.finfo(v.dtype).eps ** 0.5 * size)
+        if self.bounded:
+            return ~self.beyond(value, size)
+        return value.isfinite() & (value.abs() <= torch.finfo(v.dtype).eps ** 0.5 * size())
 
     def _sum(self, x: Tensor) -> Tensor:
         return x.sum(self.dim, keepdim=True)
-
-
-class Linear(Equation):
-    """⟨a, z⟩ = b: v is shifted by −s a, and b − ⟨a, z⟩ increases with s."""
-
-    positive = False
-
-    def __init__(self, term: Any):
-        super().__init__(term)
-        if len(self.constraint._rows(torch.empty(0, dtype=torch.float64))) != 1:
-            raise InputError(f"{self.constraint.label} with a matrix has one multiplier a row, and not one")
-
-    def coefficients(self, v: Tensor) -> Any:
-        return self.constraint.equations(v)[0][0]
-
-    def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
-        return x / self.constraint.units(v).to(x.dtype)  # of ⟨a, z⟩ = b as it was given
-
-    def target(self, v: Tensor) -> Tensor:
-        return self.constraint.equations(v)[1]
-
-    def normal(self, z: Tensor, v: Tensor) -> Any:
-        return self.coefficients(v)
-
-    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
-        self.set(x)
-        return v - x * self.coefficients(v)
-
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return self.target(v) - self._sum(self.coefficients(v) * z)
-
-    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
-        return self._sum((self.coefficients(v) * z).abs()) + self.target(v).abs()
-
-    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        return self._sum(self.coefficients(v) ** 2 * gain)
-
-    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        # v − u = s a where no bound is active; the largest |a z| is the least likely to rest on one.
-        a = self.coefficients(v)
-        size = torch.where(keep & (v - u).isfinite(), (a * z).abs(), -1.0)
-        best = size.argmax(self.dim, keepdim=True)
-        return ((v - u) / a).gather(self.dim, best)
-
-
-class SimplexEquation(Linear):
-    """Σ z = r with z ≥ 0, and z ≤ cap: log r − log Σ z increases with s, and Newton's method takes to it.
-
-    Where z falls like e^{−s} in the tail it is a straight line, and for the other φ it is nearer to one than r − Σ z.
-    v is measured from its largest entry: v − s keeps its digits however far v is from 0.
-    """
-
-    def __init__(self, term: Any):
-        Equation.__init__(self, term)
-        self.levels: dict[int, float] = {}
-        self.piece = Box(0.0, self.constraint.cap) if isinstance(self.constraint, CappedSimplex) else Nonneg()
-
-    def origin(self, v: Tensor) -> Tensor | None:
-        top = v.detach().amax(self.dim, keepdim=True)
-        return torch.where(top.isfinite(), top, 0.0)
-
-    def coefficients(self, v: Tensor) -> Any:
-        return 1.0
-
-    def multiplier(self, x: Tensor, v: Tensor) -> Tensor:
-        return x
-
-    def target(self, v: Tensor) -> Tensor:
-        return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
-
-    def set(self, x: Tensor) -> None:
-        if isinstance(self.constraint, CappedSimplex) and isinstance(self.constraint.cap, Tensor):
-            self.piece._buffers["hi_value"] = self.constraint.cap
-
-    def shifted(self, x: Tensor, v: Tensor) -> Tensor:
-        self.set(x)
-        return v - x
-
-    def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        # Σ z may underflow on the way; a tiny floor keeps the sign.
-        return self._of_total(self._sum(z).clamp(min=torch.finfo(z.dtype).tiny), v)
-
-    def _of_total(self, total: Tensor, v: Tensor) -> Tensor:
-        radius = self.constraint.radius
-        ratio = total / (self.target(v) if isinstance(radius, Tensor) else radius)
-        return torch.xlogy(-1.0, ratio)  # −log; torch.log wakes a second thread for any number of doubles
-
-    def size(self, value: Tensor, slope: Tensor, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
-        return 1 + slope * x.abs()  # 1: what the logarithm makes of the rounding of Σ z
-
-    def value_and_slope(self, x: Tensor, z: Tensor, u: Tensor, gain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        total = self._sum(z).clamp(min=torch.finfo(z.dtype).tiny)
-        return self._of_total(total, v), self._sum(gain) / total
-
-    def missed(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return self.target(v) - self._sum(z)
-
-    def start(self, psi: Any, v: Tensor) -> Tensor:
-        # All entries equal: z = r/n there; with v spread out s is below.
-        n, top = v.shape[self.dim], torch.zeros_like(v.narrow(self.dim, 0, 1))
-        if psi.constant and self.constraint.constant and not torch.compiler.is_compiling():
-            return top - self._level(psi, n)
-        level = psi.grad(self.target(v) / n)
-        start = top - torch.where(level.isfinite(), level, 0.0)
-        return start.amin(self.dim, keepdim=True)  # weights of φ may differ along the event
-
-    def _level(self, psi: Any, n: int) -> float:
-        if n not in self.levels:
-            level = float(psi.grad(torch.tensor(self.constraint.radius / n, dtype=torch.float64)))
-            self.levels[n] = level if math.isfinite(level) else 0.0
-        return self.levels[n]
 
 
 def kept(x: Tensor, keep: Tensor | None, other: float) -> Tensor:

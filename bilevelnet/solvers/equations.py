@@ -17,9 +17,11 @@ from ..regularizers import (
     Simplex,
     SparseGroup,
 )
-from .equation import Equation, Linear, SimplexEquation
+from .equation import Equation
+from .l1_ball import L1BallEquation
 from .largest_entry import LinfEquation
-from .norm_equations import GroupEquation, L1BallEquation, L2BallEquation, NormEquation
+from .linear_equation import Linear, SimplexEquation
+from .norm_equations import GroupEquation, L2BallEquation, NormEquation
 from .one_sign import OneSignEquation
 
 EQUATIONS: dict[type, type[Equation]] = {

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import regularizers
 from ..domains import Domain, Interval
 from ..errors import InputError
 from ..legendre import Legendre, Separable
 from ..maps import Near
 from ..numerics import attach
 from ..numerics.bracket import FOUND, JUMP, LIMIT, NONE, Function
-from ..numerics.derivative import derivatives
 from ..numerics.entrywise import in_blocks, single
 from ..numerics.search import search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import all_below, all_finite, readable, tracked
 from .charts import at_end, chart, common_domain, origin, total, unchart
+from .look import Look, derivatives_of, look_at
 from .twin import Held, Twin, tensors_of
 
 
@@ -55,13 +55,13 @@ class Family:
 
         def in_dual(u: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z = phi.grad_conjugate(u)
-            slopes, curvatures = _derivatives(terms, z)
+            slopes, curvatures = derivatives_of(terms, z)
             slope = 1 + total(curvatures) / phi.hessian(z)
             return total([u, *slopes]) - w, slope, lambda: total(s.abs() for s in (u, *slopes, w))
 
         def in_chart(x: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             z, dz = chart(domain, x)
-            slopes, curvatures = _derivatives([phi, *terms], z)
+            slopes, curvatures = derivatives_of([phi, *terms], z)
             curvature = total(curvatures)
 
             def size() -> Tensor:
@@ -141,19 +141,22 @@ class Inverse:
                 at_end = self.at_end(z)
                 jump = (code == JUMP) & ~at_end
                 unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
-            jump, convex = self._shape(z, jump, single(tensors))
+            look = self._look(z, w, jump, single(tensors))
+            jump, sound = look.jump, look.sound
         if tracked(w, *tensors):
-            z, u = self._found(x, z, jump, unfinished, (code == NONE) | beyond, w)
+            z, u = self._found(x, z, look, unfinished, (code == NONE) | beyond, w)
         else:
             with torch.no_grad():
-                u = x if self.in_dual else self._dual(z, jump | unfinished, w, z)
+                u = x if self.in_dual else self._dual(z, look, unfinished, w, z)
         z, u, stated = self._on_kinks(z, u, w)
         bounded = not self.terms and self.phi.dual_domain != Interval()
-        if plain and not bounded and bool(convex.all()) and not bool(jump.any()):
+        if plain and not bounded and bool(sound.all()) and not bool(jump.any()) and (self.in_dual or all_finite(u)):
             return Point(z, u, code, iterations)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
-        found = torch.where(convex & ~beyond & ~self._overflows(x, code), found, INVALID)
+        if not self.in_dual:  # z underflows, and with it what u could be told from
+            beyond = beyond | ~u.detach().isfinite()
+        found = torch.where(sound & ~beyond & ~self._overflows(x, code), found, INVALID)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
         if bounded:  # on its edge a rounded residual is 0 far out
             status = torch.where(self.phi.dual_domain.interior(w), status, UNBOUNDED)
@@ -175,57 +178,50 @@ class Inverse:
     def _primal(self, x: Tensor) -> Tensor:
         return self.phi.grad_conjugate(x) if self.in_dual else chart(self.common, x)[0]
 
-    def _shape(self, z: Tensor, jump: Tensor, scalars: bool) -> tuple[Tensor, Tensor]:
-        """(whether z is on a kink, whether φ + h is convex around z), for functions of the user's."""
+    def _look(self, z: Tensor, w: Tensor, jump: Tensor, scalars: bool) -> Look:
+        """What the derivatives tell of z, which for functions of the user's may be on a kink or not convex."""
         rough = [t for t in self.terms if not issubclass(t.kind, Smooth)]
-        if not rough and type(self.phi).grad is not Separable.grad:
+        if self.in_dual and not rough and type(self.phi).grad is not Separable.grad:
             # ∇φ and h' are continuous: what jumps from float to float is their rounding.
-            return torch.zeros_like(jump), torch.ones_like(jump)
-        if scalars:
-            return in_blocks(lambda z, jump: self._looked_at(z, jump, rough), z, jump)
-        return self._looked_at(z, jump, rough)
+            return Look(torch.zeros_like(jump), torch.ones_like(jump), z, jump)
+        seen = partial(look_at, self.phi, self.terms, rough)
+        return Look(*(in_blocks(seen, z, w, jump) if scalars else seen(z, w, jump)))
 
-    def _looked_at(self, z: Tensor, jump: Tensor, rough: list[Any]) -> tuple[Tensor, Tensor]:
-        first, second = (total(d) for d in _derivatives([self.phi, *self.terms], z))
-        convex = ~(second < 0) & (~first.isnan() | self.at_end(z))
-        if rough:
-            left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
-            # 1: slopes of the user's may be a rest of terms of that size, whose rounding is no kink.
-            noise = torch.finfo(z.dtype).eps ** 0.5 * (1 + left.abs() + right.abs())
-            jump, convex = jump | (right - left > noise), convex & ~(left - right > noise)
-        return jump, convex
+    def _dual(self, z: Tensor, look: Look, unfinished: Tensor, w: Tensor, root: Tensor) -> Tensor:
+        """u = w − h'(z), which keeps the digits that ∇φ(z) loses where z was rounded.
 
-    def _dual(self, z: Tensor, jump: Tensor, w: Tensor, root: Tensor) -> Tensor:
-        # u = w − h'(z) keeps the digits that ∇φ(z) loses where z was rounded, except where h' jumps. It says so of any
-        # z, so that it is of use only where the search went to its end.
-        u = w - self.slope(root)
-        stands = jump | ~u.detach().isfinite()
+        ∇φ(z) where the difference keeps fewer, where h' jumps, and where the search did not go to its end: the
+        difference says so of any z.
+        """
+        u = look.dual if root is z else w - self.slope(root)
+        if not readable(look.cancels) or bool(look.cancels.any()):
+            u = torch.where(look.cancels, self.phi.grad(root), u)
+        stands = look.jump | unfinished | ~u.detach().isfinite()
         return torch.where(stands, self.phi.grad(z), u) if not readable(stands) or bool(stands.any()) else u
 
     def _found(
-        self, x: Tensor, z: Tensor, jump: Tensor, unfinished: Tensor, none: Tensor, w: Tensor
+        self, x: Tensor, z: Tensor, look: Look, unfinished: Tensor, none: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(z, u) with derivatives, none where there is no root: there they are taken at an inner point."""
         lost = none | ~w.detach().isfinite()
         if readable(lost) and not lost.is_cuda and not bool(lost.any()):
-            return self._attached(x, jump, unfinished, w)
-        found = self._attached(torch.where(lost, 0.0, x), jump, unfinished, torch.where(lost, 0.0, w))
+            return self._attached(x, look, unfinished, w)
+        found = self._attached(torch.where(lost, 0.0, x), look, unfinished, torch.where(lost, 0.0, w))
         last = torch.where(w.isfinite(), z, torch.nan), w.detach()
         return torch.where(lost, last[0], found[0]), torch.where(lost, last[1], found[1])
 
-    def _attached(self, x: Tensor, jump: Tensor, unfinished: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def _attached(self, x: Tensor, look: Look, unfinished: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
             z = self.phi.grad_conjugate(x)
             slope = 1 + sum(t.hessian(z) for t in self.terms) / self.phi.hessian(z)
             root = _attach(lambda u: u + self.slope(self.phi.grad_conjugate(u)) - w, x, slope, torch.zeros_like(x))
-            u = torch.where(jump, x, root)
+            u = torch.where(look.jump, x, root)
             return self.phi.grad_conjugate(u), u
         domain = self.common
         z0, _ = chart(domain, x)
         curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
         root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
-        z = torch.where(jump, z0, root)
-        return z, self._dual(z0, jump | unfinished, w, root)
+        return torch.where(look.jump, z0, root), self._dual(z0, look, unfinished, w, root)
 
     def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stated = torch.zeros_like(w, dtype=torch.bool)
@@ -239,13 +235,6 @@ class Inverse:
                 on = ((w >= low) & (w <= high)).detach()
                 z, u, stated = torch.where(on, t, z), torch.where(on, level, u), stated | on
         return z, u, stated
-
-
-def _derivatives(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """First and second derivatives of every piece at z."""
-    derived = (Separable.grad, regularizers.Separable.grad)
-    pairs = [derivatives(p.value, z) if type(p).grad in derived else (p.grad(z), p.hessian(z)) for p in pieces]
-    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 def _in_dual(phi: Legendre, terms: Sequence[Any]) -> bool:

@@ -16,6 +16,7 @@ from ..problem import anchor, inner_point
 from ..regularizers import Box
 from ..regularizers.compose import uniform
 from .charts import chart, total, unchart
+from .l1_ball import slope_end
 from .norm_equations import Norm
 
 
@@ -73,8 +74,8 @@ class LinfEquation(Norm):
         else:
             s = chart(self._range(), x)[0]
             top, bottom = self._level(s), self._level(-s)
-        above = total([top, *(_end(t, s, 1) for t in self.separable)])
-        return Bounds(s, top, bottom, above, total([bottom, *(_end(t, -s, 0) for t in self.separable)]))
+        above = total([top, *(slope_end(t, s, 1) for t in self.separable)])
+        return Bounds(s, top, bottom, above, total([bottom, *(slope_end(t, -s, 0) for t in self.separable)]))
 
     def _mirror(self, x: Tensor, wanted: Tensor) -> Tensor:
         return self.phi.grad_conjugate(torch.where(wanted, x, 0.0))
@@ -95,7 +96,7 @@ class LinfEquation(Norm):
         end = torch.where(right, -lo, hi)  # how far the nearer end is from 0
         with torch.no_grad():
             at_end = torch.where(right, end, -end)
-            pushes = [torch.where(right, _end(t, end, 1), _end(t, -end, 0)) for t in self.separable]
+            pushes = [torch.where(right, slope_end(t, end, 1), slope_end(t, -end, 0)) for t in self.separable]
             level = total([self._level(at_end), *pushes])
             push = torch.where(right, v - level, level - v).clamp(min=0)
         near = self._sum(push) < self.term.lam
@@ -145,7 +146,7 @@ class LinfEquation(Norm):
         up, down = (total([r, *(t.hessian(z) * moved for t in smooth)]) for r, z in zip(rises, (s, -s), strict=True))
         return self._sum(torch.where(v >= at.above, up, 0.0) + torch.where(v <= at.below, down, 0.0))
 
-    def near(self, x: Tensor, v: Tensor, value: Tensor, size: Tensor) -> Tensor:
+    def near(self, x: Tensor, v: Tensor, value: Tensor, size: Callable[[], Tensor]) -> Tensor:
         # P jumps where a separable term has a kink at s, and where s leaves the range of floats.
         beyond = self.multiplier(x + 16 * torch.finfo(x.dtype).eps * x.abs(), v)
         return value.isfinite() & beyond.isfinite()
@@ -200,9 +201,3 @@ class Clipped(Map):
 
     def explain(self) -> str:
         return self.free.explain()
-
-
-def _end(term: Any, t: Tensor, side: int) -> Tensor:
-    """The left (0) or right (1) end of ∂h(t), ∓∞ outside dom h."""
-    domain, end = term.domain, term.derivatives(t)[side]
-    return torch.where(t < domain.lo, -torch.inf, torch.where(t > domain.hi, torch.inf, end))

@@ -14,15 +14,16 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
 from ..numerics import attach, norm
-from ..numerics.bracket import JUMP, LIMIT, NONE, Evaluation, Function
+from ..numerics.bracket import FOUND, JUMP, LIMIT, NONE, Evaluation, Function
 from ..numerics.search import search
 from ..problem import Prox, anchor
 from ..regularizers import Regularizer, Sum, Zero
-from ..solution import CONVERGED, INVALID, KINK, MAX_ITER
+from ..solution import CONVERGED, INVALID, MAX_ITER, UNBOUNDED
 from ..values import all_finite, readable, tracked
 from .base import Iterative
-from .equation import Linear, kept
+from .equation import kept
 from .equations import equation_of
+from .linear_equation import Linear
 from .scalar import Scalar
 from .twin import Held, Twin, tensors_of
 
@@ -86,25 +87,25 @@ class MultiplierMap(Map):
         equation, inner = self.split.equation, self.split.inner
         given = equation.gather(v)
         origin = equation.origin(given)
-        given = given if origin is None else given - origin
+        given = given if origin is None else given - origin * equation.coefficients(given)
         finite, keep = masked(self.phi, given)
         tensors = tensors_of([self.phi, *self.terms])
         start = self._start(given, finite, keep, init)
         x, code, iterations = search(given, start, tensors, self.family.handle(), self.solver.max_iter, self.solver.tol)
+        slope, met = self._look(x, finite, keep)
         asleep = equation.inactive(self.split.free, finite.detach(), everywhere(keep, finite))
         # Where v is finite and every root is found there is nothing to tell, if the separable problem is always solved.
         off, status, rest = None, code, finite
-        plain = keep is None and asleep is None and inner.whole and not bool(code.any())
+        plain = keep is None and asleep is None and inner.whole and met and not bool(code.any())
         if not plain or (equation.blind and not self._in_range(x, finite)):
             off, status, x, rest = self._without(v, x, code, asleep, finite, keep)
         if tracked(given, *tensors):
             equation.fix(inner, x, rest)
-            x = self._attached(x, off, rest, keep)
+            x = self._attached(x, slope if off is None else self._look(x, rest, keep)[0], off, rest, keep)
         z, u = equation.point(inner, x, rest)
         if equation.bounded:
             z = z + self._rounding(x, z, u, equation.shifted(x, rest), rest, keep)
-        s = equation.multiplier(x, rest)
-        s = s if origin is None else s + origin
+        s = equation.multiplier(x if origin is None else x + origin, rest)
         if asleep is not None:
             z, u, s = self._awake(asleep, z, u, s, finite)
         z, u = kept(z, keep, 0.0), kept(u, keep, -torch.inf)
@@ -120,6 +121,13 @@ class MultiplierMap(Map):
 
         multipliers = {equation.constraint.label: s.squeeze(equation.dim)}
         return Outcome(z, equation.scatter(u), status, iterations, multipliers, residual)
+
+    @torch.no_grad()
+    def _look(self, x: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, bool]:
+        """(d residual/dx, whether one look tells that every event meets its equation)."""
+        value, slope, size = self.split.probe(x.detach(), v.detach(), keep)
+        missed = self.split.equation.beyond(value, size)
+        return slope.detach(), readable(missed) and not missed.is_cuda and not bool(missed.any())
 
     @torch.no_grad()
     def _in_range(self, x: Tensor, v: Tensor) -> bool:
@@ -160,9 +168,8 @@ class MultiplierMap(Map):
             start = equation.guess(equation.gather(init[0]), equation.gather(init[1]), v, everywhere(keep, v))
         return torch.where(start.isfinite(), start, 0.0)
 
-    def _attached(self, x: Tensor, off: Tensor | None, v: Tensor, keep: Tensor | None) -> Tensor:
+    def _attached(self, x: Tensor, slope: Tensor, off: Tensor | None, v: Tensor, keep: Tensor | None) -> Tensor:
         equation, inner = self.split.equation, self.split.inner
-        slope = self.split.probe(x.detach(), v.detach(), keep)[1].detach()
         steady = (slope != 0) & slope.isfinite()
         steady = steady if off is None else steady & ~off
         slope = torch.where(steady, slope, torch.inf)
@@ -175,15 +182,15 @@ class MultiplierMap(Map):
         equation, inner = self.split.equation, self.split.inner
         keep = everywhere(keep, v)
         value, _, size = self.split.probe(x, v, keep)
-        lost = (code == NONE) | ((code == JUMP) & ~equation.near(x, v, value, size()))
+        beyond = (code == FOUND) & equation.beyond(value, size)
+        lost = (code == NONE) | ((code == JUMP) & ~equation.near(x, v, value, size)) | beyond
         jump = (code == JUMP) & (equation.last(x) == x)
         x = torch.where(lost, equation.last(x), x)
         failure = equation.failure(inner, x, v, keep, jump)
+        failure = torch.where(beyond & (failure == UNBOUNDED), INVALID, failure)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, failure, CONVERGED))
         inside = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v)))
         within = torch.where(inside.z.isinf(), INVALID, inside.status)
-        if equation.bounded:
-            status = torch.where(lost | (status > KINK) | equation.met(inner, x, v, keep), status, INVALID)
         if asleep is not None:
             status = torch.where(asleep, CONVERGED, status)
             # the map that is asked says more than CONVERGED only where it is the one that counts
@@ -234,8 +241,7 @@ class MultiplierMap(Map):
         moved = z + step
         inside = self.split.inner.g.domain.contains(moved) & self.phi.domain.contains(moved)
         inside = inside & (a * equation.normal(moved, v) >= 0)  # on the same face
-        small = missed.abs() <= eps**0.5 * (a * z).abs().sum(equation.dim, keepdim=True)
-        return torch.where(inside & small & far & step.isfinite(), step, 0.0).detach()
+        return torch.where(inside & far & step.isfinite(), step, 0.0).detach()
 
     def explain(self) -> str:
         inner = self.split.inner

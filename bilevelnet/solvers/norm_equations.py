@@ -13,25 +13,25 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map
 from ..numerics import norm
-from ..regularizers import L1, Regularizer, SquaredL2, Sum
+from ..regularizers import L1, SquaredL2, Sum
 from ..regularizers.calculus import Scaled
 from ..regularizers.compose import uniform
 from ..values import readable, tracked
 from .equation import Equation
+from .l1_ball import at_zero
 
 
-class L1BallEquation(Equation):
-    """‖z‖₁ = r: g gains s|z|, and r − ‖z‖₁ increases with s."""
+class L2BallEquation(Equation):
+    """‖z‖₂ = r: g gains (s/2) z², and r − ‖z‖₂ increases with s."""
+
+    compact = True
 
     def __init__(self, term: Any):
         super().__init__(term)
-        self.piece = self._weighted()
-
-    def _weighted(self) -> Regularizer:
-        return L1(torch.zeros(()))
+        self.piece: Any = SquaredL2(torch.zeros(()))
 
     def _size(self, z: Tensor) -> Tensor:
-        return self._sum(z.abs())
+        return norm(z, (self.dim,))
 
     def set(self, x: Tensor) -> None:
         self.piece._buffers["lam_value"] = x.exp()
@@ -43,7 +43,7 @@ class L1BallEquation(Equation):
         return torch.as_tensor(self.constraint.radius, dtype=v.dtype, device=v.device)
 
     def normal(self, z: Tensor, v: Tensor) -> Any:
-        return z.sign()
+        return unit(z, self._size(z))
 
     def residual(self, x: Tensor, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.constraint.radius - self._size(z)
@@ -52,30 +52,11 @@ class L1BallEquation(Equation):
         return 2 * self.constraint.radius - value
 
     def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        return x.exp() * self._sum(gain)  # dz/ds = −sign(z) dz/dv
+        return x.exp() * self._sum(self.normal(z, v) * z * gain)  # dz/ds = −z dz/dv
 
     def inactive(self, free: Any, v: Tensor, keep: Tensor) -> Tensor | None:
         with torch.no_grad():
             return self._size(free.gain(v)[0]) <= self.constraint.radius
-
-    def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        return torch.where(keep, (v - u).abs(), 0.0).amax(self.dim, keepdim=True).log()
-
-
-class L2BallEquation(L1BallEquation):
-    """‖z‖₂ = r: g gains (s/2) z², and r − ‖z‖₂ increases with s."""
-
-    def _weighted(self) -> Regularizer:
-        return SquaredL2(torch.zeros(()))
-
-    def _size(self, z: Tensor) -> Tensor:
-        return norm(z, (self.dim,))
-
-    def normal(self, z: Tensor, v: Tensor) -> Any:
-        return unit(z, self._size(z))
-
-    def slope(self, x: Tensor, z: Tensor, gain: Tensor, v: Tensor) -> Tensor:
-        return x.exp() * self._sum(self.normal(z, v) * z * gain)  # dz/ds = −z dz/dv
 
     def guess(self, z: Tensor, u: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         return (norm(v - u, (self.dim,)) / norm(z, (self.dim,))).log()
@@ -97,20 +78,15 @@ class Norm(Equation):
     @torch.no_grad()
     def inactive(self, free: Any, v: Tensor, keep: Tensor) -> Tensor | None:
         """z = 0, where ∇φ(0) is finite: dist(v − ∇φ(0), Σ ∂h(0)) is at most the weight, in the dual norm."""
-        phi, zero = self.phi, torch.zeros_like(v)
-        starts_at_0 = not phi.steep and phi.domain.constant and phi.domain.lo == 0  # z ≥ 0 is then part of dom φ
-        if not starts_at_0 and phi.domain.constant and not phi.domain.holds(0.0, 0.0):
+        domain = self.phi.domain
+        starts_at_0 = not self.phi.steep and domain.constant and domain.lo == 0  # z ≥ 0 is then part of dom φ
+        if not starts_at_0 and domain.constant and not domain.holds(0.0, 0.0):
             return None
-        u = phi.grad(zero)
-        ends = [t.derivatives(zero) for t in self.separable]
+        low, high = at_zero(self.phi, self.separable, v)
         lam1, lam2 = self.weights(v)
-        low, high = sum(e[0] for e in ends) - lam1, sum(e[1] for e in ends) + lam1
-        low = low - torch.inf if starts_at_0 else low
-        y = v - u
-        gap = torch.where(y < low, low - y, torch.where(y > high, y - high, 0.0))
-        rests = self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2
-        inside = starts_at_0 or phi.domain.interior(zero).all(self.dim, keepdim=True)
-        return rests & inside
+        low, high = low - lam1, high + lam1
+        gap = torch.where(v < low, low - v, torch.where(v > high, v - high, 0.0))
+        return self._dual_norm(torch.where(keep, gap, 0.0)) <= lam2
 
     def resting(self, free: Any, v: Tensor) -> tuple[Tensor, Tensor]:
         zero = torch.zeros_like(v)

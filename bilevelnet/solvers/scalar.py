@@ -75,7 +75,8 @@ class ScalarMap(Map):
         point = self.psi.point(w)
         gain = self.select.gain(w, point.z)
         # At an end of dom φ, where z is rounded to, a derived curvature is 0 · ∞.
-        return point.z, point.u, torch.where(gain.isnan() & self.psi.at_end(point.z), 0.0, gain)
+        gain = torch.where(gain.isnan() & self.psi.at_end(point.z), 0.0, gain)
+        return self.select.snap(w, point.z), point.u, gain
 
     def explain(self) -> str:
         where = "u = ∇φ(z)" if self.psi.in_dual else f"the chart of {common_domain(self.phi, self.psi.terms)}"

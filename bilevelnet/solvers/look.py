@@ -1,0 +1,50 @@
+"""What derivatives tell of the z that a scalar search found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import regularizers
+from ..legendre import Separable
+from ..numerics.derivative import derivatives
+from .charts import at_end, common_domain, total
+
+
+class Look(NamedTuple):
+    """Entry by entry: whether z is on a kink; whether φ + h is convex around it, and z no underflow at an end of the
+    domain, where h' is not what it was asked to be; w − h'(z); and whether ∇φ(z) keeps more digits of u than that.
+    """
+
+    jump: Tensor
+    sound: Tensor
+    dual: Tensor
+    cancels: Tensor
+
+
+def look_at(phi: Any, terms: list[Any], rough: list[Any], z: Tensor, w: Tensor, jump: Tensor) -> tuple[Tensor, ...]:
+    """The fields of a Look at z, a root of ∇φ + Σ h' = w; the terms ``rough`` may have kinks."""
+    eps, tiny = torch.finfo(z.dtype).eps, torch.finfo(z.dtype).tiny
+    (level, *pushes), (bend, *bends) = derivatives_of([phi, *terms], z)
+    push, rest = total([torch.zeros_like(z), *pushes]), total([torch.zeros_like(z), *bends])
+    sound = ~(bend + rest < 0) & (~(level + push).isnan() | at_end(phi.domain, z))
+    if rough:
+        left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
+        # 1: slopes of the user's may be a rest of terms of that size, whose rounding is no kink.
+        noise = eps**0.5 * (1 + left.abs() + right.abs())
+        jump, sound = jump | (right - left > noise), sound & ~(left - right > noise)
+    size = z.abs().clamp(min=tiny)  # below it floats lose their digits
+    own, other = level.abs() + bend * size, w.abs() + push.abs() + rest * size  # what eps is a part of
+    missed = (level + push - w).abs() > eps**0.5 * (level.abs() + push.abs() + w.abs()) + bend * size
+    sound = sound & ~(missed & at_end(common_domain(phi, terms), z))
+    return jump, sound, w - push, 16 * own < other  # 16: four bits are worth another look at ∇φ
+
+
+def derivatives_of(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """First and second derivatives of every piece at z."""
+    derived = (Separable.grad, regularizers.Separable.grad)
+    pairs = [derivatives(p.value, z) if type(p).grad in derived else (p.grad(z), p.hessian(z)) for p in pieces]
+    return [first for first, _ in pairs], [second for _, second in pairs]
