@@ -212,3 +212,17 @@ def test_one_row_of_a_matrix_without_a_solution(upper: Any, solver: str) -> None
     layer.on_failure = "raise"
     with pytest.raises(bln.SolveError, match=r"infeasible: Sum\(x, 1, False\) == r"):
         layer(levels[1])
+
+
+def test_lists_of_other_things() -> None:
+    x, p = cp.Variable(3, name="x"), cp.Parameter(3, name="p")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p)))
+    for parameters, variables, words in (
+        (p, [x], "parameters is a list of cvxpy.Parameter, not Parameter p"),
+        (["p"], [x], "not str p"),
+        ([x], [p], "parameters is a list of cvxpy.Parameter, not Variable x"),
+        ([p], x, "variables is a list of cvxpy.Variable, not Variable x"),
+        ([p], None, "variables is a list of cvxpy.Variable, not NoneType None"),
+    ):
+        with pytest.raises(bln.InputError, match=words):
+            bln.from_cvxpy(problem, parameters, variables)

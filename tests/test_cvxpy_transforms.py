@@ -247,3 +247,23 @@ def test_a_limit_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer.route, "solve", stopped)
     with pytest.raises(bln.SolveError, match=r"stopped before its tolerance: scale the problem .*, or give float64"):
         layer(p, w)
+
+
+def test_an_empty_batch_has_gradients_of_zero() -> None:
+    for name in KNOWN:
+        p, w = torch.zeros(0, N, dtype=F64, requires_grad=True), torch.ones((), dtype=F64, requires_grad=True)
+        (z,) = KNOWN[name].layer()(p, w)
+        assert torch.autograd.grad(z.sum(), w)[0] == 0
+
+
+def test_conic_outside_a_compiled_graph() -> None:
+    x, p = cp.Variable(3), cp.Parameter(3)
+    layer = bln.from_cvxpy(
+        cp.Problem(cp.Minimize(cp.maximum(cp.norm(x - p), cp.norm1(x)) + cp.sum_squares(x))), [p], [x]
+    )
+    v = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.2, 2.0]], dtype=F64)
+    with pytest.raises(Exception, match="the conic route leaves torch"):
+        torch.compile(layer, fullgraph=True)(v)
+    torch.testing.assert_close(torch.compile(layer)(v), layer(v), atol=0, rtol=0)
+    with pytest.raises(bln.InputError, match="the conic route leaves torch"):
+        layer(v.to("meta"))

@@ -61,6 +61,13 @@ def own(problem: Any) -> Any:
 
 
 def _check_lists(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> None:
+    import cvxpy as cp
+
+    for name, kind, some in (("parameters", "Parameter", parameters), ("variables", "Variable", variables)):
+        listed = isinstance(some, Sequence) and not isinstance(some, cp.Expression)
+        odd = [e for e in some if not isinstance(e, getattr(cp, kind))] if listed else [some]
+        if odd:
+            raise InputError(f"{name} is a list of cvxpy.{kind}, not {type(odd[0]).__name__} {odd[0]}")
     known, given = {p.id: p for p in problem.parameters()}, [p.id for p in parameters]
     missing = [p.name() for i, p in known.items() if i not in given]
     extra = [p.name() for p in parameters if p.id not in known]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -57,7 +58,13 @@ class Conic:
 
     def solve(self, values: Values, full: bool = True) -> tuple[Tensor, ...]:
         """(x, y, status, residual, error bound) of each element of the batch, in float64 on the CPU."""
-        if transformed(*values.flat):
+        run = self._solve
+        if "torch._dynamo" in sys.modules:  # or what is called from here would be compiled
+            run = torch.compiler.disable(run)
+        return run(values)  # type: ignore[no-any-return]
+
+    def _solve(self, values: Values) -> tuple[Tensor, ...]:
+        if transformed(*values.flat) or values.like.is_meta:
             raise InputError(f"the conic route leaves torch: {FIRST_ORDER}")
         cone, batch = self.cone, values.batch
         parts = [cone.A, cone.b, cone.q]
@@ -114,6 +121,11 @@ class Conic:
             f"conic: cvxpy's cone program of {self.cone.n} variables and {self.cone.m} rows by Clarabel, then Newton's "
             f"method on its optimality conditions; no vmap, no double backward"
         )
+
+
+# What torch.compiler.disable sets on a function; calling it would import torch._dynamo.
+Conic.solve._torchdynamo_disable = True  # type: ignore[attr-defined]
+Conic.solve._torchdynamo_disable_msg = f"the conic route leaves torch: {FIRST_ORDER}"  # type: ignore[attr-defined]
 
 
 class _Solve(torch.autograd.Function):

@@ -54,9 +54,9 @@ class ImportedLayer(nn.Module):
         on_failure: str = "raise",
     ):
         super().__init__()
-        self.source = problem, list(parameters), list(variables)
         self.confirm, self.on_failure = confirm, check_policy(on_failure)
         self.model = checked(problem, parameters, variables)
+        self.source = problem, list(parameters), list(variables)
         self.given = Parameters(parameters)
         self.route, self.passed_over = routes(self.model, confirm)
 
