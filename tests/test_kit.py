@@ -128,6 +128,12 @@ def test_another_kind_of_piece_is_told(mistake: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("phi", [MyEntropy(), L.Tanh(), L.BallLogBarrier(), L.LogDet()], ids=lambda p: p.label)
+def test_every_bounded_end_is_reached(phi: Any) -> None:
+    rows = {row.compared: row for row in bln.testing.check_legendre(phi).rows}
+    assert rows["|∇φ| → ∞ at the ends of dom φ"].points > 0
+
+
 def test_derivatives_of_a_constant_have_memory() -> None:
     z = torch.ones(2, dtype=torch.float64)
     assert R.Deadzone(0.5, 0.4).hessian(z).tolist() == [0.0, 0.0]

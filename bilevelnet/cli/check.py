@@ -11,6 +11,7 @@ from torch import nn
 from .. import testing
 from ..certificates.certificate import wrapped
 from ..divergences import Bregman, Divergence
+from ..errors import InputError
 from ..layer import BilevelLayer
 from ..legendre import Legendre
 from ..regularizers import Regularizer
@@ -54,5 +55,9 @@ def laws(subject: object, target: str, seed: int) -> testing.Report:
     if isinstance(subject, (tuple, list)) and len(subject) == 2:
         phi, g = subject
         if isinstance(phi, Legendre) and isinstance(g, Regularizer):
-            return testing.check_closed_form(phi, g, seed=seed, raises=False)
+            try:
+                return testing.check_closed_form(phi, g, seed=seed, raises=False)
+            except InputError as refusal:
+                remedy = f"the laws of a pair are those of its closed form; any other: bilevelnet verify {target}"
+                raise typer.BadParameter(f"{refusal}; {remedy}") from refusal
     raise typer.BadParameter(f"{target} is a {type(subject).__name__}; laws are known for {KINDS}")

@@ -61,7 +61,8 @@ def _duality(phi: Legendre, event: Event, draw: Draw) -> Finding:
 def _steep(phi: Legendre, event: Event, draw: Draw) -> Finding:
     # Along rays from one point of dom φ through others; a domain that is a flat set has no boundary in its plane.
     z = interior(phi, event, draw)
-    start, ahead = z[len(z) // 2], z - z[len(z) // 2]
+    start = z[event.norm(z).argsort()[len(z) // 2]]
+    ahead = z - start
     moving = event.norm(ahead) > 0
     ahead = ahead[moving] / event.expand(event.norm(ahead[moving]))
 
@@ -69,7 +70,7 @@ def _steep(phi: Legendre, event: Event, draw: Draw) -> Finding:
         x = start + event.expand(t) * ahead
         return event.all(phi.domain.interior(x), x)
 
-    low, high = (torch.full_like(event.norm(ahead), t) for t in (0.0, 2.0**20))
+    low, high = (torch.full_like(event.norm(ahead), t) for t in (0.0, 2.0**30))
     bounded = ~inside(high)
     for _ in range(80):
         middle = (low + high) / 2
