@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from random_programs import Drawn, programs, times
+from random_programs import Drawn, program, programs, times
 from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
@@ -73,6 +73,17 @@ def compare(drawn: Drawn) -> None:
 @given(programs(12))
 def test_some_random_programs(drawn: Drawn) -> None:
     check(drawn)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_a_cone_that_is_a_point(unit: float) -> None:
+    """10 equations and 34 rows meet at 0 alone, with multipliers of 1e3: what the equations are missed by moves z.
+
+    The interior point ended at ‖z‖ = 0.008, with a gap of 1e-11: the equations were met more slowly than the gap fell.
+    """
+    plain = program("cone", 26, 10, 34, 0, 0.0, torch.Generator().manual_seed(470997258))
+    units = (1.0, 1.0, unit, unit, unit, unit)
+    compare(Drawn("cone", plain, [t * u for t, u in zip(plain, units, strict=True)], 1.0, 1.0))
 
 
 @pytest.mark.heavy

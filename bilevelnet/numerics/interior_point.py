@@ -13,11 +13,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .kkt import HARD
-
 Pair = tuple[Tensor, Tensor]
 CENTRED = 0.01  # the least share of μ aimed at
 SHORT = 0.995  # of the way to the boundary is gone: s and λ stay inside
+FIRM = 1e8  # weight of the equations: half of the digits in a step, and what they are missed by shrinks as fast as μ
 INSIDE = 1e-8  # the least start of s and λ, which a minimiser on all its rows would put at 0; in scaled units
 
 
@@ -86,7 +85,7 @@ def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) 
         rest = 1 - length
         room = rest * room
         if p:
-            room[:, :p] -= length * dw[:, :p] / HARD
+            room[:, :p] -= length * dw[:, :p] / FIRM
         at = Interior(
             _along(z, length, dz), _along(w, length, dw), _along(s, length, ds), rest * force, room, rest * left, first
         )
@@ -94,12 +93,15 @@ def advance(system: Equations, p: int, at: Interior, tol: float, max_iter: int) 
 
 
 def remainder(at: Interior, p: int) -> Tensor:
-    """By how much μ and the residuals have shrunk (B, 1), the larger of both."""
-    return torch.maximum(_mean(at.s * at.w[:, p:]) / at.first, at.left)
+    """By how much μ, the residuals and the cost of what the equations are missed by have shrunk (B, 1), the largest."""
+    y, dual = at.w.split([p, at.s.shape[-1]], -1)
+    gap = _mean(at.s * dual)
+    missed = (y * at.room[:, :p]).abs().sum(-1, keepdim=True) / dual.shape[-1]
+    return torch.maximum(torch.maximum(gap, missed) / at.first, at.left)
 
 
 def _weights(p: int, inner: Tensor) -> Tensor:
-    return torch.nn.functional.pad(inner, (p, 0), value=HARD)
+    return torch.nn.functional.pad(inner, (p, 0), value=FIRM)
 
 
 def _mean(x: Tensor) -> Tensor:
