@@ -1,16 +1,18 @@
 """Problems of cvxpy for the importer, what is asked of it, and their exact solutions.
 
 Least squares: forward and backward of a batch of 128, on one thread, take 3.7, 16 and 200 ms for n = 10, 30 and 100.
-Plain torch by the normal equations (``_ridge``) takes 0.7, 6 and 85, and loses the digits of a squared condition number;
-A'A, its Cholesky factor and the products of the two gradients alone take 0.5, 2.3 and 50. What is left to ours are the
-residuals of the whole system, one for the solution and two for the derivatives, each of which reads all of A twice.
+Plain torch by the normal equations (``_ridge``) takes 0.7, 6 and 85, and loses the digits of a squared condition
+number; A'A, its Cholesky factor and the products of the two gradients alone take 0.5, 2.3 and 50. What is left to
+ours are the residuals of the whole system, one for the solution and two for the derivatives, each of which reads all
+of A twice.
 
-Building: asked are 3 times CvxpyLayer's time, which is 4 to 7 ms for the few entries of the problems of the tests. Ours
-reads the expressions (2 to 3 ms), lets cvxpy compile (4 to 6) and solve (1 to 5) the problem for the confirmation, and
-solves it too: in 0.2 ms where there is a closed form, about 5 by multipliers and as a quadratic program, 7 by Newton, 10 to
-50 by splitting, whose steps are many and take as long for one problem as for a hundred. So closed forms take 2 to 2.9
-times CvxpyLayer's time, quadratic programs 2.5 to 4.4, multipliers 2.4 to 9, Newton 3.6 to 4.6, splitting 4 to 13, cone
-programs 1.3 to 2.3; with ``confirm=False`` all 0.7 to 2.9. The matrices of the cases here bring quadratic programs to 1.5.
+Building: asked are 3 times CvxpyLayer's time, which is 4 to 7 ms for the few entries of the problems of the tests.
+Ours reads the expressions (2 to 3 ms), lets cvxpy compile (4 to 6) and solve (1 to 5) the problem for the
+confirmation, and solves it too: in 0.2 ms where there is a closed form, about 5 by multipliers and as a quadratic
+program, 7 by Newton, 10 to 50 by splitting, whose steps are many and take as long for one problem as for a hundred.
+So closed forms take 2 to 2.9 times CvxpyLayer's time, quadratic programs 2.5 to 4.4, multipliers 2.4 to 9, Newton 3.6
+to 4.6, splitting 4 to 13, cone programs 1.3 to 2.3; with ``confirm=False`` all 0.7 to 2.9. The matrices of the cases
+here bring quadratic programs to 1.5.
 """
 
 from __future__ import annotations
