@@ -187,6 +187,7 @@ def interior(phi: Legendre, event: Event, draw: Draw) -> Tensor:
     if isinstance(phi.domain, Interval) and not event.ndim:
         far = far_out(phi, draw)
         far = far[phi.grad(far).abs() >= torch.finfo(draw.dtype).tiny]  # what underflows has no inverse
+        images = images[images.square().isfinite()]  # a search that ran away leaves the counterexamples to the grid
         images = torch.cat([in_interval(phi.domain, draw), far, images])
     return images[event.all(phi.domain.interior(images), images) & event.all(images.isfinite(), images)]
 
