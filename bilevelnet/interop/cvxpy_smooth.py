@@ -22,14 +22,18 @@ class Image(nn.Module):
         return (self.matrix.to(z.dtype) @ z.unsqueeze(-1)).squeeze(-1)
 
 
-class Logistic(Smooth):
-    """g(z) = λ log(1 + exp(s z)), s ≠ 0."""
+class Scaled(Smooth):
+    """λ h(s z) with λ ≥ 0 and s ≠ 0."""
 
     lam, rate = Weight(low=0, closed=True), Weight()
 
     def __init__(self, lam: Scalar = 1.0, rate: Scalar = 1.0):
         super().__init__()
         self.lam, self.rate = lam, rate
+
+
+class Logistic(Scaled):
+    """g(z) = λ log(1 + exp(s z))."""
 
     def value(self, z: Tensor) -> Tensor:
         return self.lam * torch.logaddexp(self.rate * z, torch.zeros_like(z))
@@ -42,14 +46,8 @@ class Logistic(Smooth):
         return self.lam * self.rate**2 * p * q
 
 
-class Exponential(Smooth):
+class Exponential(Scaled):
     """g(z) = λ exp(s z)."""
-
-    lam, rate = Weight(low=0, closed=True), Weight()
-
-    def __init__(self, lam: Scalar = 1.0, rate: Scalar = 1.0):
-        super().__init__()
-        self.lam, self.rate = lam, rate
 
     def value(self, z: Tensor) -> Tensor:
         return self.lam * torch.exp(self.rate * z)
