@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_cvxpy_certificate import conic
 
 import bilevelnet as bln
 
@@ -201,3 +202,46 @@ def test_near_misses(name: str) -> None:
     problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
     # the root of Clarabel's tolerance
     torch.testing.assert_close(z, torch.from_numpy(x.value), atol=1e-5, rtol=1e-5)
+
+
+# Entropies of other intervals: (the solver, objective beside −⟨p, x⟩, constraints); w ≥ 0.2.
+A = np.array([-1.0, 0, 2, 3])
+MOVED: dict[str, tuple[str, Callable[[Any, Any], tuple[Any, ...]]]] = {
+    "shifted": ("closed_form", lambda x, w: (-cp.sum(cp.entr(x + 1)),)),
+    "scaled and shifted": ("closed_form", lambda x, w: (-cp.sum(cp.entr(2 * x - A)), cp.sum(x) == 6)),
+    "mirrored": ("closed_form", lambda x, w: (-cp.sum(cp.entr(1 - x)),)),
+    "mirrored and a kink": ("closed_form", lambda x, w: (cp.norm1(x) - w[0] * cp.sum(cp.entr(3 - 2 * x)), x >= -4)),
+    "mirrored, bounds of parameters": ("closed_form", lambda x, w: (-cp.sum(cp.entr(1 - x)), x <= w - 1, x >= -w - 1)),
+    "a barrier from above": ("closed_form", lambda x, w: (-cp.sum(cp.log(1 - x)) - 9 * cp.sum(x), x >= -2)),
+    "on [a, b]": ("multiplier", lambda x, w: (-w[0] * cp.sum(cp.entr(x - A) + cp.entr(A + 3 - x)), cp.sum(x) == 8)),
+    "twice": ("closed_form", lambda x, w: (-cp.sum(cp.entr(2 * x) + cp.entr(2 - 2 * x)),)),
+    "hellinger on [0, 3]": ("closed_form", lambda x, w: (-sum(cp.geo_mean(cp.hstack([t, 3 - t])) for t in x),)),
+    "hellinger twice": ("closed_form", lambda x, w: (-sum(cp.geo_mean(cp.hstack([2 + 2 * t, 2 - 2 * t])) for t in x),)),
+    "kl_div": ("closed_form", lambda x, w: (cp.sum(cp.kl_div(x + 1, w)),)),
+    "in a ball": ("splitting", lambda x, w: (-cp.sum(cp.entr(x + 1)), cp.norm(x) <= 1)),
+    "beside a factor": ("closed_form", lambda x, w: (cp.sum_squares(cp.multiply(w, x) - 1) - cp.sum(cp.entr(x + 1)),)),
+    "and its factors": ("newton", lambda x, w: (cp.sum(cp.logistic(cp.multiply(w, x))) - cp.sum(cp.entr(x + 1)),)),
+    "of some entries": ("closed_form", lambda x, w: (cp.sum_squares(x) - cp.sum(cp.entr(x[:2] + 1)),)),
+    "two kinds": ("closed_form", lambda x, w: (-cp.sum(cp.entr(x[:2] + 1)) - cp.sum(cp.entr(1 - x[2:])),)),
+    "variation": ("closed_form", lambda x, w: (cp.tv(x) - cp.sum(cp.entr(x + 1)),)),
+    "two that overlap": ("conic", lambda x, w: (-cp.sum(cp.entr(x + 1) + cp.entr(x + 2)),)),
+    "weights that are equal": ("closed_form", lambda x, w: (-w[0] * cp.sum(cp.entr(x) + cp.entr(1 - x)),)),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_entropies_of_other_intervals(name: str) -> None:
+    solver, make = MOVED[name]
+    x, p, w = cp.Variable(N), cp.Parameter(N), cp.Parameter(N, nonneg=True)
+    objective, *constraints = make(x, w)
+    problem = cp.Problem(cp.Minimize(objective - p @ x), constraints)
+    used = [q for q in (p, w) if q.id in {q.id for q in problem.parameters()}]
+    generator = torch.Generator().manual_seed(0)
+    both = torch.randn(3, N, dtype=F64, generator=generator), 0.2 + torch.rand(3, N, dtype=F64, generator=generator)
+    tensors = [t.requires_grad_() for t in both[: len(used)]]
+    layer, other = bln.from_cvxpy(problem, used, [x]), conic(bln.from_cvxpy(problem, used, [x], confirm=False))
+    assert layer.route.name == solver, layer.explain()
+    ours, theirs = layer(*tensors), other(*tensors)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)  # a digit or two beyond rounding, of both
+    first, second = (torch.autograd.grad(z.square().sum(), tensors) for (z,) in (ours, theirs))
+    torch.testing.assert_close(first, second, atol=1e-8, rtol=1e-8)  # damped by 1e-12 of conditions up to 1e3

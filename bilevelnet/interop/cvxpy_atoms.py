@@ -106,14 +106,13 @@ def _entr(parts: Parts, term: Term) -> None:
 
 
 def _x_log_x(parts: Parts, e: Entries, weight: Quantity, what: str) -> None:
-    """(1 − x) log(1 − x), or s x log(s x) = s x log x + s x log s."""
-    if (e.scale == -1).all() and e.offset.is_number(1.0):
-        parts.add_entropy("mirror", e, weight)
-        return
-    _positive(e, what)
-    weight = weight * Quantity(e.scale)
-    parts.add_entropy("x log x", e, weight)
-    parts.linear.append(parts.spread(e, weight * Quantity(np.log(e.scale))))
+    """s y log(s y) = s y log y + s y log s, y = x or 1 − x."""
+    mirror = bool((e.scale < 0).all()) and (e.offset + Quantity(e.scale)).is_number(0.0)
+    if not mirror:
+        _positive(e, what)
+    weight = weight * Quantity(np.abs(e.scale))
+    parts.add_entropy("mirror" if mirror else "x log x", e, weight)
+    parts.linear.append(parts.spread(e, weight * Quantity(np.sign(e.scale) * np.log(np.abs(e.scale)))))
 
 
 @_rule("log")
@@ -164,15 +163,17 @@ def _divergence(parts: Parts, term: Term) -> None:
 
 @_rule("GeoMean")
 def _geo_mean(parts: Parts, term: Term) -> None:
-    # −√((1 + x)(1 − x))
+    # −√(k(1 + x) l(1 − x)), √(k l) before √((1 + x)(1 − x))
     rows = term.arguments[0]
     m = rows.matrix.toarray()
     used = np.flatnonzero(m.any(0))
     if m.shape[0] != 2 or len(used) != 1 or tuple(map(float, term.atom.w)) != (0.5, 0.5):
         raise InputError("a geometric mean of other than 1 + x and 1 − x is not recognised")
-    if not rows.offset.is_number(1.0) or sorted(m[:, used[0]]) != [-1.0, 1.0]:
+    slopes = m[:, used[0]]
+    if not slopes.prod() < 0 or not (rows.offset - Quantity(np.abs(slopes))).is_number(0.0):
         raise InputError("a geometric mean of other than 1 + x and 1 − x is not recognised")
-    parts.add_entropy("hellinger", Entries(used, np.ones(1), Quantity(0.0)), -term.weight)
+    weight = term.weight * Quantity(-(abs(slopes.prod()) ** 0.5))
+    parts.add_entropy("hellinger", Entries(used, np.ones(1), Quantity(0.0)), weight)
 
 
 @_rule("Pnorm")

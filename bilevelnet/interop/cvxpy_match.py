@@ -17,6 +17,7 @@ from ..regularizers import Regularizer, Zero
 from .cvxpy_atoms import add
 from .cvxpy_blocks import Blocks
 from .cvxpy_join import apart, joined
+from .cvxpy_move import Move
 from .cvxpy_parts import Composed, Group, Parts
 from .cvxpy_pieces import Pieces
 from .cvxpy_quantity import Quantity, total
@@ -44,7 +45,9 @@ class Match:
     """φ, g and v of a reading; InputError says what has no place in them."""
 
     def __init__(self, reading: Reading, parameters: Parameters):
-        self.n = reading.n
+        self.n, self.move = reading.n, Move.of(reading)
+        if self.move is not None:
+            reading = self.move.reading(reading)
         parts = Parts(reading.n)
         for term in reading.objective.terms:
             add(parts, term)
@@ -75,11 +78,9 @@ class Match:
         self.degenerate += [w for w in weights.values() if w.fixed is None]
         if square is not None:
             self.terms.append(self.pieces.make(regularizers.SquaredL2, lam=square))
-        first: Quantity
         if names == {"x log x", "mirror"}:
             first = weights["x log x"]
-            other = weights["mirror"]
-            if first.number is None or first.number != other.number:
+            if not (first - weights["mirror"]).is_number(0.0):
                 raise InputError("entropies of x and 1 − x with different weights")
             return self.pieces.weighted(legendre.FermiDirac(), first)
         if "x log x" in names and names <= {"x log x", "burg"}:

@@ -58,6 +58,7 @@ class PairSolver:
             match.pieces.clear()
         if blocks is not None:
             z, status = blocks.unfold(z), squeeze(worst(status, (-1,)), (-1,))
+        z = z if match.move is None else match.move.back(z)
         missed = infeasible(match.sets.infeasible, values)
         if missed is not None:
             status = torch.where(missed, INFEASIBLE, status)
