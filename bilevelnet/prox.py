@@ -12,6 +12,7 @@ from .errors import InputError
 from .legendre import Legendre
 from .maps import Map, Near
 from .problem import Prox, anchor
+from .recipe import Remade, is_symbol, recipe
 from .regularizers import Regularizer
 from .regularizers.group_norms import GroupNorms
 from .solution import KINK, MAX_ITER, Solution, check_policy, judged, settle, squeeze, worst
@@ -26,14 +27,28 @@ def bregman_prox(
 
     v: any shape where φ and g are separable; vector pieces act on the last dimension. The result has v's shape,
     dtype and device. Raises InputError for a wrong type or a pair that no solver takes, SolveError as ``on_failure``
-    ("raise", "warn", "nan", "ignore") says where an element has no solution.
+    ("raise", "warn", "nan", "ignore") says where an element has no solution. Under ``torch.compile`` φ and g may be
+    made inside the compiled function.
     """
     if torch.compiler.is_compiling():
+        if is_symbol(phi) or is_symbol(g):
+            return _prox_of_symbols(phi, g, v, solver, on_failure)
         bound = getattr(_kept, keep(phi, g, solver, on_failure))
     else:
         bound = bound_of(phi, g, solver, on_failure)
     bound.check_point(v)
     return bound.apply(at_least_float32(v), v.dtype, bound.dims)
+
+
+def _prox_of_symbols(phi: Legendre, g: Regularizer, v: Tensor, solver: str | Solver, on_failure: str) -> Tensor:
+    """bregman_prox of pieces that the trace made: of pieces made again outside of it, with the tensors of these."""
+    (first, tensors), (second, more) = recipe(phi), recipe(g)
+    bound = getattr(_kept, keep_made(first, second, solver, on_failure))
+    bound.check_point(v)
+    bound.remade.load([*tensors, *more])
+    z: Tensor = bound.apply(at_least_float32(v), v.dtype, bound.dims)
+    bound.remade.load(bound.remade.empty)
+    return z
 
 
 def solve_prox(
@@ -60,6 +75,7 @@ class Bound:
         self.map: Map
         self.map, self.passed_over = bind(phi, g, solver)
         self.prox = Prox(phi, g)
+        self.remade: Any = None  # see recipe.py
         self.on_failure = check_policy(on_failure)
         self.subject, self.pair = f"prox of {g.label} under {phi.label}", f"{g.label} with {phi.label}"
         self.dims = self.prox.dims
@@ -162,5 +178,19 @@ def keep(phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str) -
     return name
 
 
+def keep_made(phi: tuple[Any, ...], g: tuple[Any, ...], solver: str | Solver, on_failure: str) -> str:
+    """The same for a pair that is known by its recipes."""
+    given = (phi, g, solver, on_failure)
+    if given not in _made:
+        remade = Remade(phi, g)
+        bound = Bound(remade.pieces[0], remade.pieces[1], solver, on_failure)
+        bound.remade = remade
+        setattr(_kept, f"made_{len(_made)}", bound)
+        _made.append(given)
+    return f"made_{_made.index(given)}"
+
+
+_made: list[tuple[Any, ...]] = []
 # What torch.compiler.assume_constant_result sets; calling it would import torch._dynamo.
 keep._dynamo_marked_constant = True  # type: ignore[attr-defined]
+keep_made._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ ORDER = (
     "values",
     "domains",
     "piece",
+    "recipe",
     "numerics",
     "legendre",
     "regularizers",
