@@ -60,7 +60,8 @@ class Prox:
         sigma: Scalar = self.phi.strong_convexity
         if not isinstance(sigma, Tensor):
             return residual / sigma if sigma > 0 else None
-        return residual / sigma.detach().amin()
+        least = sigma.detach().amin()
+        return torch.where(least > 0, residual / least, torch.inf)
 
 
 def inner_point(domain: Interval) -> Any:

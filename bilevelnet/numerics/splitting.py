@@ -20,6 +20,7 @@ from .bracket import FOUND, LIMIT, NONE
 # falls.
 KAPPA = 0.95
 STEPS = (1.0, 0.25, 0.0625, 0.0)  # along the Newton step, the rest of the way by the forward-backward step
+LOOSE = 0.7  # of the digits: eleven of sixteen, which suffice where no more are won
 STALLED = 3  # iterations that did not halve the residual
 HALVINGS = 60  # of a step, past the digits of a float
 LOOK = 20  # iterations between two looks at what is hopeless, which cost as much as one
@@ -100,7 +101,7 @@ def minimise(
     more are won.
     """
     eps = torch.finfo(y.dtype).eps
-    loose, tight = max(tol, eps**0.7), max(tol, 4 * eps)  # eleven of sixteen digits; the rounding of four terms
+    loose, tight = max(tol, eps**LOOSE), max(tol, 4 * eps)  # the latter: the rounding of four terms
     at = look(problem, y, step)
     if not problem.steady:
         at, step = _restepped(problem, at, step, torch.minimum(step, _longest(problem, at)))

@@ -44,13 +44,13 @@ class Certificate:
         keys = labels([t.lens.term for t in self.terms])
         return {key: t.y for key, t in zip(keys, self.terms, strict=True)}
 
-    def snap(self) -> Tensor:
-        """p − z of a term of z itself, an indicator if any, where that is rounding, so that z rests on its kinks."""
+    def snap(self, found: Tensor) -> Tensor:
+        """p − z of a term of z itself, an indicator if any, so that z rests on its kinks: of elements that were found,
+        whose p − z is what the search took for rounding.
+        """
         plain = sorted((t for t in self.terms if t.lens.plain), key=lambda t: not t.lens.term.indicator)
         if plain:
-            move, eps = plain[0].prox - self.z, torch.finfo(self.z.dtype).eps
-            small = move.abs() <= eps**0.6 * (1 + self.z.abs())
-            inside = self._all(small)
+            move, inside = plain[0].prox - self.z, found
             for piece, mask in [(self.split.phi, "interior"), *((t, "contains") for t in self.split.inside)]:
                 inside = inside & self._all(getattr(piece.domain, mask)(plain[0].prox))
             moved = torch.where(inside.reshape(*inside.shape, *[1] * self.split.event_ndim), move, 0.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..legendre import Legendre, Mahalanobis
 from ..maps import Near
 from ..numerics.jacobian import symmetric_jacobian
-from ..numerics.splitting import Point
+from ..numerics.splitting import LOOSE, Point
 from ..regularizers.lens import Lens
 from .newton import NewtonMap
 from .split import Split
@@ -76,7 +76,7 @@ class Dual:
         w = self.v - (y @ self.rows).reshape(self.v.shape)
         z, u = self.split.point(w, self.near)
         self.near = Near(z, u, {})
-        return z, w, torch.linalg.vector_norm(vectors(w, len(self.batch)), dim=-1)
+        return z, w, self._norm(w)
 
     def finite(self, y: Tensor) -> Tensor:
         """Where ψ* is finite at y."""
@@ -162,6 +162,28 @@ class Dual:
             # Where ψ* is flat, 1/eps: what is too long is halved there.
             known = 1 / torch.linalg.matrix_norm(self.curvature(y)).clamp(torch.finfo(y.dtype).eps)
         return known.broadcast_to(self.batch).unsqueeze(-1).clone()
+
+    def misses(self, y: Tensor, step: Tensor) -> Tensor:
+        """Where an A_i z lies outside of the set of its g_i by more than the search leaves: ``LOOSE`` digits of A_i z,
+        or what as many of w make of it. z may lie far from a set of size 1e-20 where y, of v's size, shows nothing.
+        """
+        sets = [(r, lens) for r, lens in zip(self.roots, self.split.outer, strict=True) if lens.body.indicator]
+        beyond = torch.zeros(self.batch, dtype=y.dtype, device=y.device)
+        if not sets:
+            return beyond > 0
+        loose, (z, _, size) = torch.finfo(y.dtype).eps ** LOOSE, self.point(y)
+        for r, lens in sets:
+            image = lens.image(z)
+            near = lens.body.prox(image, 1.0)
+            gap, *own = (self._norm(t) for t in (image - near, image, near))
+            beyond = torch.maximum(beyond, torch.where(gap > loose * sum(own), r * gap, 0.0))
+        if not bool((beyond > 0).any()):
+            return beyond > 0
+        gain = torch.linalg.matrix_norm(self.curvature(y)) / step.squeeze(-1)
+        return beyond > loose * gain.sqrt() * size
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(vectors(x, len(self.batch)), dim=-1)
 
     def hopeless(self, at: Point) -> Tensor:
         """Whether e = A z − p separates the image of dom ψ from the domains of the g_i: sup ⟨e, p⟩ < inf ⟨e, A z⟩.

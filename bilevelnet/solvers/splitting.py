@@ -63,7 +63,8 @@ class Family:
         y = v.new_zeros(*dual.batch, sizes.width) if start is None else start / roots
         y, lost, begun = self._guided(dual, y, max_iter, max(tol, torch.finfo(v.dtype).eps ** 0.5))
         found = minimise(dual, y, dual.first_step(y), max_iter, tol, dual.hopeless)
-        code = torch.where(lost == FOUND, found.code, lost).to(torch.int8)
+        missed = (found.code == FOUND) & dual.misses(found.y, found.step)
+        code = torch.where(lost == FOUND, torch.where(missed, LIMIT, found.code), lost).to(torch.int8)
         steps = found.step * v.new_tensor(dual.roots) ** 2
         inverse = _inverse(dual, found.y, found.step) if sizes.inverse else v.new_empty(*dual.batch, 0, 0)
         inverse = inverse * roots.unsqueeze(-1) / roots if sizes.inverse else inverse
@@ -132,7 +133,8 @@ class SplittingMap(Map):
         if v.ndim < n:
             raise InputError(f"v has {v.ndim} dimensions; {self.g.label} with {self.phi.label} acts on {n}")
         dims = tuple(range(-n, 0))
-        good = v.detach().isfinite().all(dims, keepdim=True) if n else v.detach().isfinite()
+        size = v.detach().square()  # beyond the root of the largest float the search has no norms
+        good = (size.sum(dims, keepdim=True) if n else size).isfinite()
         v = torch.where(good, v, 0.0)
         for lens, body in split.by_value:
             refute([body], v.new_zeros(lens.shapes(v)[-1]), lambda x, body=body: chart(body.domain, x)[0])
@@ -145,7 +147,7 @@ class SplittingMap(Map):
         y = self._attached(found, v, widths) if graph else found.y
         z, u = split.inner.point(self._shifted(y, v, widths))
         certificate = self._certificate(y, z, found.steps, v, widths)
-        z = z + certificate.snap()
+        z = z + certificate.snap(found.code == FOUND)
         keep = (...,) + (None,) * n
         code = found.code[keep]
         status = torch.where(code == FOUND, self._inner_status(y, v, widths), MAX_ITER)
