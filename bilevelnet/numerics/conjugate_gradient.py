@@ -17,6 +17,7 @@ def conjugate_gradient(
     direction of negative curvature with what it has (Nocedal & Wright, Numerical Optimization, 7.1): there y is b
     where it has nothing.
     """
+    tiny = torch.finfo(b.dtype).tiny
     y, r = torch.zeros_like(b), b
     p, square = r, _square(r)
     goal = tol**2 * square
@@ -26,15 +27,14 @@ def conjugate_gradient(
             break
         q = times(p)
         bend = (p * q).sum(-1, keepdim=True)
-        bad = bad | (active & ~(bend > 0))
-        y = torch.where(bad & active & (k == 0), b, y)
-        active = active & ~bad
+        turned = active & ~(bend > 0)
+        y = torch.where(turned, b, y) if k == 0 else y
+        bad, active = bad | turned, active ^ turned
         a = torch.where(active, square / bend, 0.0)
         y, r = torch.addcmul(y, a, p), torch.addcmul(r, a, q, value=-1)
         new = _square(r)
-        p = torch.addcmul(r, torch.where(active, new / square, 0.0), p)
-        square = torch.where(active, new, square)
-        active = active & (square > goal)
+        p = torch.addcmul(r, new / square.clamp(min=tiny), p)  # of those that rest, not used
+        square, active = new, active & (new > goal)
     return y, bad, active
 
 

@@ -29,12 +29,12 @@ class Curvature(NamedTuple):
     images: tuple[tuple[Tensor, Tensor], ...] | None = None
 
     def scaled(self, c: Tensor) -> Curvature:
-        """diag(c) H diag(c), formed."""
+        """diag(c) H diag(c), formed, in memory of its own."""
         diagonal, full, _ = self.formed()
-        return Curvature(
-            None if diagonal is None else c**2 * diagonal,
-            None if full is None else c.unsqueeze(-1) * full * c.unsqueeze(-2),
-        )
+        if full is not None:  # in place: as large a matrix again costs more than the product
+            row, column = c.unsqueeze(-2), c.unsqueeze(-1)
+            full = (full.mul_(column) if self.images else full.clone() * column).mul_(row)  # a zero may have no storage
+        return Curvature(None if diagonal is None else c**2 * diagonal, full)
 
     def __matmul__(self, x: Tensor) -> Tensor:
         parts = [] if self.diagonal is None else [self.diagonal * x]
@@ -49,12 +49,11 @@ class Curvature(NamedTuple):
         return Curvature(self.diagonal, sum(fulls[1:], fulls[0]) if fulls else None)
 
     def dense(self) -> Tensor:
-        """The matrix of what is formed and has a full part."""
-        full, diagonal = self.full, self.diagonal
-        assert full is not None
-        if diagonal is None:
-            return full
-        return torch.diagonal_scatter(full, full.diagonal(dim1=-2, dim2=-1) + diagonal, dim1=-2, dim2=-1)
+        """The matrix of what is ``scaled`` and has a full part, in its place."""
+        assert self.full is not None
+        if self.diagonal is not None:
+            self.full.diagonal(dim1=-2, dim2=-1).add_(self.diagonal)
+        return self.full
 
     def positive(self) -> bool:
         """Whether its diagonal and its images are seen to be positive semidefinite."""

@@ -13,7 +13,7 @@ from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
 from ..numerics.bracket import FOUND, LIMIT, NONE
 from ..numerics.dual_search import DualPoint, Sizes, dual_search
-from ..numerics.splitting import minimise
+from ..numerics.splitting import accelerated, minimise
 from ..regularizers import Regularizer
 from ..solution import INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED, worst
 from ..values import tracked
@@ -31,8 +31,9 @@ ENDLESS = 4  # a code beside those of a bracketed root: no minimiser
 
 class Splitting(Iterative):
     """argmin φ(z) + Σ g_i(A_i z) − ⟨z, v⟩ over the multipliers y_i ∈ ∂g_i(A_i z): a forward-backward step on the dual,
-    made fast by semismooth Newton steps and global by its envelope; derivatives by attached Newton steps. Where φ* is
-    finite on a half-line only, the search begins with a small (ρ/2)‖z‖² in φ.
+    made fast by semismooth Newton steps and global by its envelope; derivatives by attached Newton steps. Where φ is
+    strongly convex and nothing is near, accelerated steps come first. Where φ* is finite on a half-line only, the
+    search begins with a small (ρ/2)‖z‖² in φ.
 
     ``tol``: on the change of y by one step, relative to its terms, 0 for their rounding. ``max_iter`` counts Newton
     steps.
@@ -62,7 +63,11 @@ class Family:
         roots = torch.cat([v.new_full((n,), r) for n, r in zip(dual.sizes, dual.roots, strict=True)])
         y = v.new_zeros(*dual.batch, sizes.width) if start is None else start / roots
         y, lost, begun = self._guided(dual, y, max_iter, max(tol, torch.finfo(v.dtype).eps ** 0.5))
-        found = minimise(dual, y, dual.first_step(y), max_iter, tol, dual.hopeless)
+        step = dual.first_step(y)
+        if start is None and dual.steady and max_iter > 0:
+            y, early = accelerated(dual, y, step, tol)
+            begun += early
+        found = minimise(dual, y, step, max_iter, tol, dual.hopeless)
         missed = (found.code == FOUND) & dual.misses(found.y, found.step)
         code = torch.where(lost == FOUND, torch.where(missed, LIMIT, found.code), lost).to(torch.int8)
         steps = found.step * v.new_tensor(dual.roots) ** 2
@@ -102,7 +107,7 @@ def _inverse(dual: Dual, y: Tensor, step: Tensor) -> Tensor:
     curvature, x, half = dual.curvature(y), y + step * dual.smooth(y)[1], torch.finfo(y.dtype).eps ** 0.5
     exact = dual.system(curvature, x, step, torch.zeros_like(step))
     inverse = torch.linalg.inv_ex(exact)[0]
-    sizes = [t.abs().sum(-1).amax(-1) for t in (exact, inverse)]
+    sizes = [torch.linalg.vector_norm(t, 1, -1).amax(-1) for t in (exact, inverse)]
     unique = sizes[0] * sizes[1] < 1 / half
     if not bool(unique.all()):
         shifted = torch.linalg.inv_ex(dual.system(curvature, x, step, torch.full_like(step, half)))[0]
