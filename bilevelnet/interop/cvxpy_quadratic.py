@@ -72,7 +72,11 @@ class Quadratic:
         return *self.elimination.recovered(whole, moved, z, y), status, residual
 
     def explain(self) -> str:
-        cone, solved = self.cone, 0 if self.elimination is None else len(self.elimination.rows)
+        cone, solved = self.cone, 0
+        if self.order is not None:
+            solved = self.order.base.shape[-1]
+        elif self.elimination is not None:
+            solved = len(self.elimination.rows)
         beforehand = f" ({solved} of them solved beforehand)" if solved else ""
         return (
             f"quadratic: cvxpy's program of {cone.n} variables, {cone.dims.zero} equations{beforehand} and "
