@@ -74,6 +74,8 @@ near("soft_threshold", "closed_form", lambda x, lam: (lam * cp.norm1(x),), lam=(
 near("weighted_l1_in_a_box", "closed_form", lambda x, w: (cp.sum(cp.multiply(w, cp.abs(x))), x <= 1, -x <= 0.5), w=N)
 near("weights_inside_the_norm", "closed_form", lambda x, w: (cp.norm1(cp.multiply(w, x)), x <= 1), w=N)
 near("weights_inside_the_square", "closed_form", lambda x, w: (cp.sum_squares(cp.multiply(w, x) - 1), x <= 0.4), w=N)
+near("weight_inside_the_group_norm", "closed_form", lambda x, r: (cp.norm(r * x),), r=())
+near("weight_inside_the_max_norm", "closed_form", lambda x, r: (cp.norm_inf(-r * x),), r=())
 near("elastic_net", "closed_form", lambda x, lam: (lam * cp.norm1(x) + cp.sum_squares(x) / 2,), lam=())
 near("two_kinks", "closed_form", lambda x, lam: (cp.norm1(x) + 3 * cp.sum(cp.pos(x - lam)),), lam=N)
 near("sparsemax", "closed_form", lambda x: (0, x >= 0, cp.sum(x) == 1))

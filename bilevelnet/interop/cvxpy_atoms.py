@@ -192,14 +192,18 @@ def _largest(parts: Parts, term: Term) -> None:
 
 
 def _add_norm(parts: Parts, kind: str, rows: Rows, weight: Quantity) -> None:
-    """weight · ‖rows‖: of entries with one factor |s| a Group, of others composed."""
-    e = single(rows)
-    sizes = np.zeros(1) if e is None else np.abs(e.scale)
-    if e is None or np.ptp(sizes) > 1e-14 * sizes[0] or (kind == "largest" and len(e.index) < parts.n):
+    """weight · ‖rows‖: of entries with one factor |s|, a parameter perhaps, a Group, of others composed."""
+    own, e = rows.moving, single(rows)
+    index, size, shift = np.zeros(0, int), Quantity(0.0), Quantity(0.0)
+    if own is not None and own.index is not None and own.scale.uniform and rows.offset.is_number(0.0):
+        index, size = own.index, own.scale.map(torch.abs)
+    elif e is not None and np.ptp(np.abs(e.scale)) <= 1e-14 * np.abs(e.scale[0]):  # a few roundings of one factor
+        index, size, shift = e.index, Quantity(float(np.abs(e.scale[0]))), parts.spread(e, e.shift)
+    if not len(index) or (kind == "largest" and len(index) < parts.n):
         parts.composed.append(Composed(kind, rows, weight))
         return
     found = parts.groups if kind == "norm" else parts.largest
-    found.append(Group(e.index, weight * Quantity(float(sizes[0])), parts.spread(e, e.shift)))
+    found.append(Group(index, weight * size, shift))
 
 
 def _slices(term: Term) -> list[Rows]:

@@ -39,6 +39,11 @@ class Quantity:
             return None
         return float(self.fixed.flatten()[0])
 
+    @property
+    def uniform(self) -> bool:
+        """Whether it is one number for all entries at all parameters, as far as told."""
+        return self.number is not None
+
     def is_number(self, value: float) -> bool:
         return self.number == value
 
@@ -95,6 +100,10 @@ class Combination(Quantity):
     def __init__(self, form: Any, make: Make | None = None):
         super().__init__(make or form)
         self.form = form
+
+    @property
+    def uniform(self) -> bool:
+        return int(self.form.size) == 1
 
     def again(self, form: Any) -> Quantity:
         return Quantity(form) if form.fixed else Combination(form)

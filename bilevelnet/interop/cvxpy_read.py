@@ -242,7 +242,7 @@ class Table:
             moving = Moving(flat.map(lambda t: t.unflatten(-1, (size, self.n))), words)
             places = np.unique(np.stack([row, column]), axis=1)
             if np.array_equal(places[0], np.arange(size)) and len(set(places[1].tolist())) == size:
-                moving = moving._replace(index=places[1], scale=self._affine(row, parameter, data, size))
+                moving = moving._replace(index=places[1], scale=self._weight(row, parameter, data, size))
             return Rows(None, offset, moving)
         matrix = sp.csr_array(sp.coo_array((data, (row, column)), shape=(size, self.n)))
         matrix.eliminate_zeros()
