@@ -76,6 +76,7 @@ def minimise(
             step, decrease = hessian.step(torch.where(active, at.force, 0.0))
         trial = torch.where(active, x + t * step, x)
         new = probe(trial)
+        # A difference of two values of E, each wrong by some 4 eps of its terms.
         new_size, near = _norm(new.force), decrease <= 8 * eps * at.value_size
         falls = (new.value <= at.value - ARMIJO * t * decrease) & ~new.force.isnan().any(-1, keepdim=True)
         good = active & torch.where(near, new_size < FALLS * size, falls)

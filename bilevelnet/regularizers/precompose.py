@@ -63,7 +63,10 @@ class LinearMap(Piece):
         return tuple(self.module(like.new_zeros(shape)).shape)
 
     def off(self, z: Tensor, off: Scalar = 0.0) -> Tensor:
-        """How far a rounded K z may be from K z for a z wrong by ``off``: n eps |K||z| + |K| off."""
+        """How far a rounded K z may be from K z for a z wrong by ``off``: n eps |K||z| + |K| off.
+
+        Of a module, whose n and |K| are not known, 8 eps |K z|: differences and kernels of some 8 terms.
+        """
         eps = torch.finfo(z.dtype).eps
         if self.matrix is None:
             return 8 * eps * self.module(z).abs()
