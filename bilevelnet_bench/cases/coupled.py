@@ -1,4 +1,12 @@
-"""½‖z − v‖² + Σ softplus(Az): smooth, with coupled entries; its exact answer by Newton steps in plain torch."""
+"""½‖z − v‖² + Σ softplus(Az): smooth, with coupled entries; its exact answer by Newton steps in plain torch.
+
+Asked is 3.3 times LBFGS, reached for 10 A (3.9 [3.6, 4.1]), not for A (0.7 to 0.9, by what else runs). Where the time
+of A goes, in ms of CPU, one thread of a busy machine: the solution 10, of which 8 evaluations of E and ∇E 1.8, 6 of the
+weights of ∇²E 0.6, 52 steps of conjugate gradients in 5 Newton steps 6, the line search 1.6; the derivative 6, of which
+forming H 0.8, its Cholesky factor 1.1, four solves 0.9, two attached residuals and their backward the rest. Torch's
+own kernels in it need 4.5: two products with A (0.04) a step of conjugate gradients and an evaluation, one factor with
+its solves. The rest are some 4,000 small operations: a pass over 128 × 50 numbers takes less than its dispatch.
+"""
 
 from __future__ import annotations
 

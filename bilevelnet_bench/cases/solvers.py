@@ -94,7 +94,8 @@ PROBLEMS: dict[str, Problem] = {
 
 
 # Problems that have no answer by bisection: φ and g for vectors of length n. The total variation, which is in closed
-# form, is compared with the splitting solver, the groups with a proximal gradient method (see groups.py).
+# form, is compared with the splitting solver, the groups with a proximal gradient method (see groups.py). One thread,
+# load 10: groups 3.0 s of CPU by Clarabel, 0.27 by ours, a third of it the LU of 3 Newton systems and one inverse.
 COUPLED: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "energy + tv1d": lambda n: (L.Energy(), R.TV1d(0.5)),
     "boltzmann_shannon + tv1d": lambda n: (L.BoltzmannShannon(), R.TV1d(0.5)),
