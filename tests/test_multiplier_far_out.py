@@ -202,3 +202,21 @@ def test_an_entry_in_no_group_is_the_mirror_map(phi: Any) -> None:
     assert slope.isfinite().all()
     torch.testing.assert_close(z[0, 2].item(), 0.5, rtol=1e-14, atol=0.0)
     torch.testing.assert_close(slope[0, 2], 1 / phi.hessian(z.detach())[0, 2], rtol=1e-13, atol=0.0)
+
+
+def test_backward_holds_the_same_memory_whatever_the_iterations() -> None:
+    """Bytes that autograd saves: of the attached steps alone."""
+    g, v = R.Simplex(1.0) + R.SquaredL2(1.0), torch.linspace(-1, 1, 50, dtype=F64, requires_grad=True)
+    found: dict[int, int] = {}
+    for scale in (1.0, 300.0):
+        sizes: list[int] = []
+
+        def keep(t: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(t.nbytes)
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            sol = bln.solve_prox(bln.legendre.FermiDirac(), g, scale * v)
+        found[int(sol.iterations)] = sum(sizes)
+    assert len(found) == 2
+    assert len(set(found.values())) == 1, found

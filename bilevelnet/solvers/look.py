@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import regularizers
 from ..legendre import Separable
 from ..numerics.derivative import derivatives
+from ..values import readable
 from .charts import at_end, common_domain, total
 
 
@@ -29,8 +30,12 @@ def look_at(phi: Any, terms: list[Any], rough: list[Any], z: Tensor, w: Tensor, 
     """The fields of a Look at z, a root of ∇φ + Σ h' = w; the terms ``rough`` may have kinks."""
     eps, tiny = torch.finfo(z.dtype).eps, torch.finfo(z.dtype).tiny
     (level, *pushes), (bend, *bends) = derivatives_of([phi, *terms], z)
-    push, rest = total([torch.zeros_like(z), *pushes]), total([torch.zeros_like(z), *bends])
-    sound = ~(bend + rest < 0) & (~(level + push).isnan() | at_end(phi.domain, z))
+    push, rest = (total(d) if terms else torch.zeros_like(z) for d in (pushes, bends))
+    slope = level + push
+    sound = ~(bend + rest < 0)
+    lost = slope.isnan()
+    if _some(lost):
+        sound = sound & ~(lost & ~at_end(phi.domain, z))
     if rough:
         left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
         # 1: slopes of the user's may be a rest of terms of that size, whose rounding is no kink.
@@ -38,9 +43,16 @@ def look_at(phi: Any, terms: list[Any], rough: list[Any], z: Tensor, w: Tensor, 
         jump, sound = jump | (right - left > noise), sound & ~(left - right > noise)
     size = z.abs().clamp(min=tiny)  # below it floats lose their digits
     own, other = level.abs() + bend * size, w.abs() + push.abs() + rest * size  # what eps is a part of
-    missed = (level + push - w).abs() > eps**0.5 * (level.abs() + push.abs() + w.abs()) + bend * size
-    sound = sound & ~(missed & at_end(common_domain(phi, terms), z))
+    ends = at_end(common_domain(phi, terms), z)
+    if _some(ends):
+        missed = (slope - w).abs() > eps**0.5 * (level.abs() + push.abs() + w.abs()) + bend * size
+        sound = sound & ~(missed & ends)
     return jump, sound, w - push, 16 * own < other  # 16: four bits are worth another look at ∇φ
+
+
+def _some(mask: Tensor) -> bool:
+    """Whether any of it may be true."""
+    return not readable(mask) or mask.is_cuda or bool(mask.any())
 
 
 def derivatives_of(pieces: Sequence[Any], z: Tensor) -> tuple[list[Tensor], list[Tensor]]:

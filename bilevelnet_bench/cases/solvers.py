@@ -10,6 +10,13 @@ values an evaluation is some thirty passes, z log z − z + z²/2 forwards, back
 point. The search is one operator, which a compiled graph calls but does not fuse, and where values cannot be read
 every mark of a failed entry is formed: so compiling does not help it. A graph of fused steps needs the loop in the
 graph (``while_loop``, without derivatives under vmap) or unrolled (a minute to compile).
+
+Fermi-Dirac on the capped simplex, 128 × 10, in CPU time of one core: 1.4 ms for a step forward and backward, 475 calls
+of torch's operators on 1280 numbers, so that it is their overhead that counts and not the arithmetic. The search is
+45 % (six evaluations of some 13 operators each, the last of which shows that the fifth met the sum), one more
+evaluation that asks whether z is on the set, and gives the slope, 6 %, the two attached steps and z 30 %, backward
+19 %. 128 × 100 takes 1.8 ms. Of sparsemax at σ = 0.1, 128 × 32000, 36 entries a row count: 16 ms beside 2 for a copy
+of v, 7 to 20 for softmax, 34 to 53 for entmax with k = 64, on one thread.
 """
 
 from __future__ import annotations
