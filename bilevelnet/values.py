@@ -84,6 +84,13 @@ def check_floating(x: Any, name: str) -> None:
         raise InputError(f"{name} has dtype {x.dtype}; give a floating-point tensor, e.g. {name}.float()")
 
 
+def check_count(x: Any, name: str, least: int = 1) -> int:
+    """x; InputError unless it is a whole number of ``least`` or more."""
+    if isinstance(x, bool) or not isinstance(x, int) or x < least:
+        raise InputError(f"{name} >= {least} is needed, a whole number, not {x!r}")
+    return x
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """x, in float32 where it is in half precision: the dual state and the closed forms need its exponent range."""
     return x.float() if x.dtype in HALF else x

@@ -277,3 +277,22 @@ def test_misuse_is_named() -> None:
         from_optimality(cubic, on_failure="stop")
     with pytest.raises(bln.InputError, match="couples the elements of the batch"):
         from_optimality(lambda z, x: z - 0.1 * z.mean(0) - x)(x)
+    with pytest.raises(bln.InputError, match=r"gives \(5, 1\)"):  # z − T(z) would hide it
+        from_fixed_point(lambda z, x: 0.1 * z.sum(-1, keepdim=True) + x[..., :1])(x)
+    with pytest.raises(bln.InputError, match=r"gives \(5, 2\)"):
+        from_fixed_point(lambda z, x: (0.1 * z + x)[..., :2])(x)
+    for option, words in (({"batch_ndim": 1.5}, "batch_ndim >= 0"), ({"event_shape": -1}, "each size of event_shape")):
+        with pytest.raises(bln.InputError, match=words):
+            from_optimality(cubic, **option)
+    with pytest.raises(bln.InputError, match="whole number, not 2"):
+        bln.solvers.Newton(max_iter=2.5)
+
+
+def test_one_number_without_a_batch() -> None:
+    """z is a tensor of no dimensions, with its derivative: z³ + z = x."""
+    x = torch.tensor(2.0, dtype=F64, requires_grad=True)
+    for init in (None, torch.tensor(0.5, dtype=F64)):
+        z = from_optimality(lambda z, x: z**3 + z - x, batch_ndim=0)(x, init=init)
+        assert z.shape == ()
+        assert z.item() == 1
+        assert torch.autograd.grad(z, x)[0].item() == 0.25

@@ -103,6 +103,7 @@ def test_a_warm_start_needs_no_interior_steps() -> None:
         ({"q": torch.ones(3, 2), "Q": torch.eye(2).expand(2, 2, 2)}, "do not broadcast"),
         ({"q": [1.0, 2.0]}, "give a torch tensor"),
         ({"max_iter": 0}, "max_iter >= 1"),
+        ({"max_iter": 2.5}, "max_iter >= 1 is needed, a whole number, not 2.5"),
         ({"init": torch.ones(3)}, "init has shape"),
         ({"on_failure": "explode"}, "unknown on_failure"),
     ],
@@ -137,3 +138,31 @@ def test_solution_at_zero(force: float, upper: bool) -> None:
     found = solve_qp(eye, (zero + force).requires_grad_(), None, None, G, h)
     assert found.z.abs().max() < 1e-19  # 1e3 eps of the interior point, which is within 1e-5 here
     assert found.residual < 1e-19
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_rounded_semidefinite_matrix(dtype: torch.dtype) -> None:
+    """L Lᵀ of rank 1 to n − 1, rounded in ``dtype``, is no error; a Q that is beyond its rounding is one."""
+    draws = torch.Generator().manual_seed(0)
+    for n, rank in ((2, 1), (5, 2), (10, 9), (30, 15)):
+        root = torch.randn(8, n, rank, generator=draws).to(dtype)
+        q = (root @ torch.randn(8, rank, 1, generator=draws).to(dtype)).squeeze(-1)
+        G, h = torch.cat([torch.eye(n), -torch.eye(n)]).to(dtype), torch.ones(2 * n, dtype=dtype)
+        assert solve_qp(root @ root.mT, q, None, None, G, h, on_failure="ignore").converged.float().mean() > 0.9
+    below = torch.diag(torch.tensor([1.0, -4 * torch.finfo(dtype).eps])).to(dtype)
+    with pytest.raises(bln.InputError, match="positive semidefinite"):
+        qp(below, torch.ones(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("large", [1e6, 1e11, 1e13, 1e15])
+@pytest.mark.parametrize(("bound", "slope"), [(0.5, 0.0), (1.5, -1.0)])
+def test_a_row_beside_a_large_entry_keeps_its_digits(large: float, bound: float, slope: float) -> None:
+    """z = (large, min(1, bound)), whose row is apart by 1/2 or holds: neither is the rounding of the other entry."""
+    like = {"dtype": torch.float64}
+    q = torch.tensor([-large, -1.0], requires_grad=True, **like)
+    G, h = torch.tensor([[0.0, 1.0]], **like), torch.tensor([bound], **like)
+    sol = solve_qp(torch.eye(2, **like), q, None, None, G, h)
+    missed = abs(sol.z[1].item() - min(bound, 1.0))
+    assert missed <= min(float(sol.error_bound), 1e-15 * large)  # a few roundings of the large entry, and it is told
+    (found,) = torch.autograd.grad(sol.z[1], q)
+    assert torch.allclose(found, torch.tensor([0.0, slope], **like), rtol=0, atol=1e-15)

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from .implicit import ImplicitLayer, Options, Shape
-from .implicit_equation import Equation
+from .implicit_equation import Equation, check_fits
 
 
 class Optimality(Equation):
@@ -24,7 +24,9 @@ class FixedPoint(Equation):
     contracts = True
 
     def forward(self, z: Tensor, *xs: Tensor) -> Tensor:
-        return z - self.call(z, *xs)
+        image = self.call(z, *xs)
+        check_fits(image, z, self.label)  # where T(z) broadcasts, z − T(z) would hide it
+        return z - image
 
 
 def from_optimality(F: Callable[..., Any], event_shape: Shape = None, **options: Unpack[Options]) -> ImplicitLayer:

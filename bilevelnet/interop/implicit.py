@@ -31,8 +31,8 @@ from ..solution import (
 )
 from ..solvers.newton import Newton
 from ..solvers.twin import Held
-from ..values import HALF, at_least_float32, check_floating, readable, tracked
-from .implicit_equation import SINGULAR, Equation, InverseFamily, RootFamily, TransposedFamily
+from ..values import HALF, at_least_float32, check_count, check_floating, readable, tracked
+from .implicit_equation import SINGULAR, Equation, InverseFamily, RootFamily, TransposedFamily, check_fits
 from .no_minimum import ENDLESS, NOWHERE
 
 Shape = int | tuple[int, ...] | None
@@ -76,13 +76,12 @@ class ImplicitLayer(nn.Module):
         on_failure: str = "raise",
     ):
         super().__init__()
-        if batch_ndim < 0:
-            raise InputError(f"batch_ndim counts dimensions, and is not {batch_ndim}")
+        check_count(batch_ndim, "batch_ndim", 0)
         solver = Newton() if solver is None else solver
         if not isinstance(solver, Newton):
             raise InputError(f"solver= takes a bilevelnet.solvers.Newton(tol, max_iter, largest), not {solver!r}")
         self.equation, self.batch_ndim, self.solver = equation, batch_ndim, solver
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else event_shape and tuple(event_shape)
+        self.event_shape = _shape(event_shape)
         self.on_failure = check_policy(on_failure)
         self.family = Held(RootFamily, equation, batch_ndim, solver.largest)
         self.inverses = Held(InverseFamily, equation, batch_ndim), Held(TransposedFamily, equation, batch_ndim)
@@ -136,7 +135,7 @@ class ImplicitLayer(nn.Module):
             raise InputError(f"no first input with {self.batch_ndim} batch dimensions gives z its shape: give init=")
         batch, event = xs[0].shape[: self.batch_ndim], xs[0].shape[self.batch_ndim :]
         like = floating[0] if floating else torch.empty(0, device=xs[0].device)
-        return like.detach().new_zeros(*batch, *(event if self.event_shape is None else self.event_shape))
+        return like.detach().new_zeros((*batch, *(event if self.event_shape is None else self.event_shape)))
 
     def _solve(
         self, inputs: tuple[Tensor, ...], init: Solution | Tensor | None
@@ -161,7 +160,7 @@ class ImplicitLayer(nn.Module):
         event = z.ndim - self.batch_ndim
         z = settle(
             z,
-            status.reshape(*status.shape, *[1] * event),
+            status.reshape((*status.shape, *[1] * event)),
             tuple(range(-event, 0)),
             self.on_failure,
             self._subject,
@@ -200,12 +199,7 @@ class ImplicitLayer(nn.Module):
             raise InputError(f"z has shape {tuple(w.shape)}: an element has at least one entry")
         with torch.no_grad():
             value = self._evaluate(w, xs)
-        if not isinstance(value, Tensor) or value.shape != w.shape:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(
-                f"{self.equation.label} gives {shape} for z of shape {tuple(w.shape)}: as many equations as unknowns "
-                "are needed; event_shape= or init= gives z another shape"
-            )
+        check_fits(value, w, self.equation.label)
 
     def _attached(self, root: Root, xs: tuple[Tensor, ...], tensors: list[Tensor]) -> Tensor:
         code, z = root.code, self._flat(root.z)
@@ -236,6 +230,13 @@ class ImplicitLayer(nn.Module):
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def _shape(event: Shape) -> tuple[int, ...] | None:
+    if event is None:
+        return None
+    sizes = event if isinstance(event, tuple | list) else (event,)
+    return tuple(check_count(size, "each size of event_shape", 0) for size in sizes)
 
 
 def _status(root: Root) -> Tensor:

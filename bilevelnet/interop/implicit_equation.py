@@ -67,6 +67,16 @@ class Equation(nn.Module):
         return {k: at_least_float32(t) for k, t in named.items()}
 
 
+def check_fits(value: Any, z: Tensor, label: str) -> None:
+    """InputError unless ``value`` is a tensor of the shape of z."""
+    if not isinstance(value, Tensor) or value.shape != z.shape:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"{label} gives {shape} for z of shape {tuple(z.shape)}: as many equations as unknowns are needed; "
+            "event_shape= or init= gives z another shape"
+        )
+
+
 def refuse_closures(call: Any) -> None:
     """InputError where what is called, not a Module, reaches modules or tensors with gradients of its surroundings."""
     for name, value in reached(call, getattr(getattr(call, "__func__", call), "__module__", None), set()):

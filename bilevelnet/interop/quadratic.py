@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..numerics.quadratic import NOT_CONVEX
 from ..solution import INFEASIBLE, KINK, UNBOUNDED, Solution, Status, check_policy, settle
-from ..values import readable
+from ..values import check_count, readable
 from .quadratic_data import Data, given
 
 Part = Tensor | None
@@ -74,7 +74,7 @@ class QPLayer(nn.Module):
 
     def __init__(self, on_failure: str = "raise", max_iter: int = 100):
         super().__init__()
-        self.on_failure, self.max_iter = check_policy(on_failure), max_iter
+        self.on_failure, self.max_iter = check_policy(on_failure), check_count(max_iter, "max_iter")
 
     def forward(
         self, Q: Tensor, p: Tensor, G: Tensor | None, h: Tensor | None, A: Tensor | None = None, b: Tensor | None = None
@@ -89,8 +89,7 @@ class Solved:
         self, data: Data, init: Solution | Tensor | None = None, on_failure: str = "raise", max_iter: int = 100
     ):
         check_policy(on_failure)
-        if max_iter < 1:
-            raise InputError(f"max_iter >= 1 is needed, not {max_iter}")
+        check_count(max_iter, "max_iter")
         self.data, self.solved = data, data.solve(data.start(init), max_iter)
         self.status, code, w = self.solved.status, self.solved.found.code, self.solved.w
         if readable(code) and bool((code == NOT_CONVEX).any()):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..numerics.kkt import PROXIMAL
 from ..solution import Solution
 from ..solvers.program import Program, spread
 from ..values import check_floating, extremes, readable
@@ -58,7 +59,7 @@ def given(Q: Tensor, q: Tensor, A: Tensor | None, b: Tensor | None, G: Tensor | 
         rows[left] = q.new_zeros(0, n).double() if matrix is None else spread(matrix.double(), batch)
         rows[right] = q.new_zeros(0).double() if vector is None else vector.double()
     p = rows["A"].shape[-2]
-    whole = spread(Q.double(), batch)
+    whole = spread(_semidefinite(Q.double(), dtype), batch)
     c = _stacked(rows["A"], rows["G"])
     linear = q.double().expand(*batch, n)
     d = torch.cat([rows[k].expand(*batch, rows[k].shape[-1]) for k in ("b", "h")], -1)
@@ -70,6 +71,21 @@ def given(Q: Tensor, q: Tensor, A: Tensor | None, b: Tensor | None, G: Tensor | 
         linear, d = torch.where(keep, linear, 0.0), torch.where(keep, d, 0.0)
         whole, c = (torch.where(t.detach().isfinite(), t, 0.0) for t in (whole, c))
     return Data(whole, linear, c, d, p, good, dtype)
+
+
+def _semidefinite(Q: Tensor, dtype: torch.dtype) -> Tensor:
+    """Q, or where that is not positive semidefinite Q + n eps diag Q, eps of ``dtype``: of the size of its rounding.
+
+    An entry of L Lᵀ is rounded by about eps (Q_ii Q_jj)^½, like a random number, and such symmetric matrices have norm
+    2 √n (Wigner): in units with Q_ii = 1 an eigenvalue of 0 comes out as −n eps at least, with a √n for the sums.
+    """
+    if dtype == torch.float64:  # PROXIMAL is more than that
+        return Q
+    with torch.no_grad():
+        diagonal = torch.diagonal(Q, dim1=-2, dim2=-1).clamp(min=0)
+        failed = torch.linalg.cholesky_ex((Q + Q.mT) / 2 + torch.diag_embed(PROXIMAL * diagonal))[1]
+        share = torch.where(failed > 0, Q.shape[-1] * torch.finfo(dtype).eps, 0.0)
+    return Q + torch.diag_embed(share.unsqueeze(-1) * diagonal)
 
 
 def _none(t: Tensor | None) -> bool:

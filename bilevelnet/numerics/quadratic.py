@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .bracket import FOUND, LIMIT
 from .interior_point import Interior, advance, begin, remainder
-from .kkt import HARD, Condensed, Sizes, System, largest, times
+from .kkt import HARD, Condensed, System, largest, times
 from .kkt_scaling import Scaled, scaled
 
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
@@ -41,6 +41,7 @@ class Optimum(NamedTuple):
 
 
 Ask = Callable[[Any, Any], Tensor]
+Pair = tuple[Tensor, Tensor]
 
 
 class Program(NamedTuple):
@@ -101,8 +102,8 @@ def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | No
         z, w, active = inside.point()
         near = remainder(inside.at, here.p).squeeze(-1) <= gap
         # A share of it, so that a solution at 0 is missed by eps of it.
-        z_size, w_size = (torch.where(near, largest(x) / NEAR, 0.0) for x in (z, w))
-        solved = polish(here, out, z, w, active, (z_size, w_size))
+        z_near, w_near = (torch.where(near[:, None], x.abs() / NEAR, 0.0) for x in (z, w))
+        solved = polish(here, out, z, w, active, (z_near, w_near))
         stuck = ~solved & ~near
         if ask is not None and bool(stuck.any()):
             solved[stuck] = ask(here.take(stuck), out)
@@ -142,12 +143,13 @@ class _Inside:
             self.program, self.at = program, Interior(*(x[mask] for x in self.at))
 
 
-def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor, near: Sizes | None = None) -> Tensor:
+def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor, near: Pair | None = None) -> Tensor:
     """Solve by the equations of the active rows, at first those given; write the elements solved, and say which.
 
     Rows change as long as a multiplier is negative or a row exceeded: Hintermüller, Ito & Kunisch, The primal-dual
-    active set strategy as a semismooth Newton method (2002). What is not solved is written as it came. ``near`` as
-    in ``Factor.refine``.
+    active set strategy as a semismooth Newton method (2002). What is not solved is written as it came. ``near``: |z|
+    and |w| that are near, as in ``Factor.refine``. Which rows without a multiplier are held is told by the terms of
+    each alone: next to an entry of 1e13 a row of entries near 1 keeps its digits.
     """
     solved = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     equation = torch.arange(w.shape[-1], device=w.device) < program.p
@@ -155,20 +157,25 @@ def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor,
     active = active | equation
     out.z[program.places], out.w[program.places], out.active[program.places] = z, w, active
     here, which = program, torch.arange(len(z), device=z.device)
-    none = torch.zeros_like(z[:, 0])
-    z_near, w_near = (none, none) if near is None else near
+    z_near, w_near = (torch.zeros_like(z), torch.zeros_like(w)) if near is None else near
     for _ in range(ROUNDS):
         system, q, d, _, places = here
-        z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(-q, d, z, w, (z_near, w_near))
+        z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(
+            -q, d, z, w, (largest(z_near), largest(w_near))
+        )
         excess = times(system.c, z) - d
-        z_size, force_size = torch.maximum(largest(z), z_near), largest(q) + torch.maximum(largest(w), w_near)
+        z_size, force_size = (
+            largest(torch.maximum(z.abs(), z_near)),
+            largest(q) + largest(torch.maximum(w.abs(), w_near)),
+        )
         slack = NEAR * eps * (d.abs() + (z_size + force_size / HARD).unsqueeze(-1))
         load = NEAR * eps * (force_size + z_size).unsqueeze(-1)
         wrong = ~equation & torch.where(active, w < -load, excess > slack)
         stays = ~wrong.any(-1)
         good = stays & (room.abs() <= slack).all(-1) & (force.abs() <= load).all(-1)
         if bool(good.any()):
-            held = active | (excess.abs() <= slack)
+            reach = times(system.c.abs(), torch.maximum(z.abs(), z_near)) + d.abs() + force_size.unsqueeze(-1) / HARD
+            held = active | (excess.abs() <= NEAR * eps * reach)
             w = torch.where(equation, w, w.clamp(min=0))  # what is below 0 is above −load
             where = places[good]
             out.z[where], out.w[where], out.active[where], out.code[where] = z[good], w[good], held[good], FOUND

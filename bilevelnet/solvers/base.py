@@ -6,6 +6,7 @@ from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map
 from ..regularizers import Regularizer
+from ..values import check_count
 
 
 class Solver:
@@ -21,6 +22,6 @@ class Iterative(Solver):
     """A solver that iterates: to ``tol``, 0 for the rounding of the terms, in at most ``max_iter`` steps."""
 
     def __init__(self, tol: float = 0.0, max_iter: int = 120):
-        if not tol >= 0 or max_iter < 1:
-            raise InputError(f"{self.name}: tol >= 0 and max_iter >= 1 are needed, not {tol} and {max_iter}")
-        self.tol, self.max_iter = tol, max_iter
+        if not isinstance(tol, int | float) or not tol >= 0:
+            raise InputError(f"{self.name}: tol >= 0 is needed, not {tol!r}")
+        self.tol, self.max_iter = tol, check_count(max_iter, f"{self.name}: max_iter")
