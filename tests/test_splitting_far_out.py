@@ -37,3 +37,11 @@ def test_sizes_whose_squares_are_no_floats() -> None:
         on_failure="ignore",
     )
     assert sol.status.tolist() == [5, 0]
+
+
+def test_a_solution_at_zero_that_two_terms_make() -> None:
+    """w = v − Σ y_i cancels to rounding, and z, its image, with it: that is no miss."""
+    g = R.TV1d(0.5) + R.Nonneg()
+    v = torch.tensor([[-0.9, 0.3, -0.4, -0.2], [1.0, 0.5, -2.0, 0.1]], dtype=F64)
+    sol = bln.solve_prox(L.Mahalanobis(torch.eye(4, dtype=F64) + 0.3), g, v, solver="splitting")
+    assert sol.z[0].abs().max() <= 1e-15

@@ -165,7 +165,7 @@ class Dual:
 
     def misses(self, y: Tensor, step: Tensor) -> Tensor:
         """Where an A_i z lies outside of the set of its g_i by more than the search leaves: ``LOOSE`` digits of A_i z,
-        or what as many of w make of it. z may lie far from a set of size 1e-20 where y, of v's size, shows nothing.
+        or what as many of v and w make of it. z may lie far from a set of 1e-20 where y, of v's size, shows nothing.
         """
         sets = [(r, lens) for r, lens in zip(self.roots, self.split.outer, strict=True) if lens.body.indicator]
         beyond = torch.zeros(self.batch, dtype=y.dtype, device=y.device)
@@ -180,7 +180,7 @@ class Dual:
         if not bool((beyond > 0).any()):
             return beyond > 0
         gain = torch.linalg.matrix_norm(self.curvature(y)) / step.squeeze(-1)
-        return beyond > loose * gain.sqrt() * size
+        return beyond > loose * gain.sqrt() * (size + self.scale.squeeze(-1))  # w = v − Σ A_iᵀ y_i may cancel
 
     def _norm(self, x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(vectors(x, len(self.batch)), dim=-1)
