@@ -67,6 +67,19 @@ def test_auto_names_it_and_it_agrees(name: str) -> None:
     assert bool(((found.z - other.z).norm(dim=-1) <= found.error_bound + 1e-12).all())
 
 
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_warm_start_needs_no_interior_steps(name: str) -> None:
+    """And multipliers that another solver gave, or a z alone, are no harm."""
+    chosen = layer(*(make() for make in PROBLEMS[name]), solver="quadratic")
+    first, nearby = chosen.solve(V), V + 1e-6
+    cold, warm = chosen.solve(nearby), chosen.solve(nearby, init=first)
+    assert cold.iterations > 0
+    assert warm.iterations == 0
+    other = layer(*(make() for make in PROBLEMS[name]), solver="splitting")
+    for found in (warm, chosen.solve(nearby, init=first.z), chosen.solve(nearby, init=other.solve(V, init=first))):
+        assert torch.allclose(found.z, cold.z, rtol=0, atol=1e-12)  # as above
+
+
 def test_derivatives_to_second_order_in_everything() -> None:
     weights = [nn.Parameter(t) for t in (K.clone(), torch.tensor(0.3, dtype=F64), torch.tensor(0.1, dtype=F64))]
     row, level = nn.Parameter(torch.tensor([1.0, 1.0, 0.0, 0.0, -1.0, 0.5], dtype=F64)), torch.tensor([0.2], dtype=F64)

@@ -26,8 +26,10 @@ class Quadratic(Iterative):
     """argmin ½ zᵀQz + Σ g_i(A_i z) − ⟨z, v⟩, g_i polyhedral or (λ/2)‖·‖²: interior point, then the equations of the
     rows that hold with equality, for the last digits and all derivatives, in float64 whatever the dtype.
 
-    Vectors along the last dimension, of a width that φ or a map states, with at most ``largest`` variables; a nearby
-    point does not help the search. ``max_iter`` counts steps of the interior point. See ``interop.qp``.
+    Vectors along the last dimension, of a width that φ or a map states, with at most ``largest`` variables. Where
+    ``init`` is a Solution of this solver, its multipliers["rows"] say which rows hold nearby: the interior point is
+    needed only where those do not lead on; z alone does not help. ``max_iter`` counts steps of the interior point. See
+    ``interop.qp``.
     """
 
     name = "quadratic"
@@ -101,7 +103,8 @@ class QuadraticMap(Map):
         good = given.detach().isfinite().all(-1)
         given = torch.where(good.unsqueeze(-1), given, 0.0)
         parts = self._parts(given.new_zeros(()))
-        solved = self._program(parts, given, good).solve(None, self.solver.max_iter)
+        program = self._program(parts, given, good)
+        solved = program.solve(_start(program, init), self.solver.max_iter)
         duals = _multipliers(parts, solved.w, solved.program.p)
         z = _on_knots(parts, duals, solved.z[..., :n])
         totals: dict[int, Tensor] = {}
@@ -110,6 +113,7 @@ class QuadraticMap(Map):
             totals[id(part.lens)] = totals.get(id(part.lens), 0.0) + y  # type: ignore[operator]
         names = labels([lens.term for lens in self.lenses])
         multipliers = {k: totals[id(lens)].detach().to(v.dtype) for k, lens in zip(names, self.lenses, strict=True)}
+        multipliers["rows"] = solved.w.detach().to(v.dtype)
         iterations = solved.found.iterations
         return Outcome(
             z.to(v.dtype),
@@ -163,6 +167,15 @@ def _dtype(lens: Lens) -> torch.dtype:
     modules = [m.module for m in lens.maps if getattr(m, "module", None) is not None]
     weights = (t for m in modules for t in (*m.parameters(), *m.buffers()) if t.is_floating_point())
     return next((t.dtype for t in weights), torch.float64)
+
+
+def _start(program: Program, init: Near | None) -> Tensor | None:
+    """(z, w) of ``init``, the epigraph's variables 0: they follow from the rows with w > 0. None without those w."""
+    w = None if init is None else init.multipliers.get("rows")
+    if init is None or w is None or w.shape != program.d.shape:
+        return None
+    z = torch.nn.functional.pad(init.z, (0, program.q.shape[-1] - init.z.shape[-1]))
+    return torch.cat([z, w], -1).detach().double().nan_to_num(0.0, 0.0, 0.0)
 
 
 def _multipliers(parts: list[Part], w: Tensor, p: int) -> list[Tensor]:

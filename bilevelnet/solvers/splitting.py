@@ -165,7 +165,7 @@ class SplittingMap(Map):
     def _start(self, init: Near, v: Tensor, widths: list[int]) -> Tensor:
         """The multipliers of ``init``; else, of least size, those with Σ A_iᵀ y_i = v − u."""
         batch = v.ndim - self.split.event_ndim
-        given = list(init.multipliers.values())
+        given = list(init.multipliers.values())[: len(self.split.outer)]  # beside them there may be those of rows
         shapes = [lens.shapes(v)[-1] for lens in self.split.outer]
         if [tuple(y.shape) for y in given] == shapes:
             return torch.cat([vectors(y, batch) for y in given], -1)
