@@ -1,4 +1,15 @@
-"""Random quadratic programs min ½ zᵀQz + qᵀz, G z ≤ h, and their exact answer from the equations of the active rows."""
+"""Random quadratic programs min ½ zᵀQz + qᵀz, G z ≤ h, and their exact answer from the equations of the active rows.
+
+(10, 5) takes 0.65 to 0.8 of qpth's time (asked 0.5; the latter on a busy machine). CPU time on one thread, of 13 ms a
+batch of 128: eight interior steps 3.7, the equations of the active rows with their refinement 2.8, what sorts out the
+elements between them 1.2, scaling and factoring Q 0.7, arguments and status 1.1, backward 3.6. The profiler counts
+7,000 events, nested ones included: the overhead of small operations. A looser first gap gains nothing (1e-3: 13.6 ms,
+1e-4: 14.1). What is left is fewer kernels.
+
+L1 behind a map with n = 50 is a program of 100 variables and 100 rows; seven factors of 128 such matrices, with the
+products that make them and their solutions, are three quarters of its time. It takes 2 to 7 times that of splitting,
+which has 50 multipliers: auto's order is that from exact to general, and has no measure of time.
+"""
 
 from __future__ import annotations
 
