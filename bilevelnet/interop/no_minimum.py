@@ -47,7 +47,9 @@ def why(equation: Constrained, start: Tensor, w: Tensor, inputs: tuple[Tensor, .
         rows = torch.maximum(rows, torch.linalg.matrix_norm(of.rows(y)))
     pull = torch.linalg.vector_norm(of.force(nearest), dim=-1)
     nowhere = apart & (pull <= 1e-4 * rows * size)  # the minimum is met to half of the digits
-    way = torch.where((nowhere | (last == first).all(-1)).unsqueeze(-1), torch.nan, last - first)
+    moved = torch.linalg.vector_norm(last - first, dim=-1)
+    still = moved <= half * torch.linalg.vector_norm(last, dim=-1)  # a way of rounding has no direction
+    way = torch.where((nowhere | still).unsqueeze(-1), torch.nan, last - first)
     points = [last, *(last + s * way for s in FAR)]
     values = [equation.objective(y.reshape(inputs[0].shape), inputs[1:], of.batch) for y in points]
     falls = (values[0] > values[1]) & (values[1] >= values[2])
