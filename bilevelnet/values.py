@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -89,6 +90,11 @@ def check_count(x: Any, name: str, least: int = 1) -> int:
     if isinstance(x, bool) or not isinstance(x, int) or x < least:
         raise InputError(f"{name} >= {least} is needed, a whole number, not {x!r}")
     return x
+
+
+def without_autocast(t: Tensor) -> AbstractContextManager[Any]:
+    """Autocast switched off where t is; the meta device has none to switch."""
+    return nullcontext() if t.is_meta else torch.autocast(t.device.type, enabled=False)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -239,3 +240,10 @@ def test_a_loss_of_ones_own() -> None:
     )
     z = torch.zeros(3, 2)
     torch.testing.assert_close(net.objective(z, net(z)), torch.tensor(0.0))
+
+
+@pytest.mark.parametrize("widths", [[4, 4, 3], [4, 4]], ids=str)
+@pytest.mark.parametrize("activation", ["softplus", torch.asinh], ids=str)
+def test_the_meta_device_gives_shapes(activation: Any, widths: list[int]) -> None:
+    net = models.BregmanMLP(widths, activation).to("meta")
+    assert net(torch.rand(3, 4, device="meta")).shape == (3, widths[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -57,6 +58,17 @@ def test_a_stated_potential_is_its_activation() -> None:
     layer = layer.double()
     assert torch.equal(layer(z), torch.asinh(phi.grad(z) + layer.coupling(z)))
     assert bln.verify(layer).passed
+
+
+@pytest.mark.parametrize("module", [torch.nn.RReLU(), torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Tanh())])
+def test_training_a_network_leaves_its_activation_in_eval_mode(module: torch.nn.Module) -> None:
+    """φ is that of ρ in eval mode, as from_activation says: a random ρ would be no mirror map of it."""
+    mlp = bln.models.BregmanMLP([3, 3, 3], module)
+    assert not any(p.requires_grad for p in mlp[0].divergence.phi.parameters())
+    z = 0.5 * torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+    expected = mlp.eval()(z)
+    assert torch.equal(mlp.train()(z), expected)
+    assert torch.equal(copy.deepcopy(mlp).train()(z), expected)
 
 
 def test_a_function_is_computed_by_itself() -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..legendre import Legendre
+from ..values import without_autocast
 
 
 class Reference(nn.Module):
@@ -54,7 +55,7 @@ class RowStochastic(Reference):
 
     def dual(self, phi: Legendre, z: Tensor | None, u: Tensor | None) -> Tensor | None:
         z = phi.grad_conjugate(u) if z is None else z  # type: ignore[arg-type]
-        with torch.autocast(z.device.type, enabled=False):  # in half precision the mean would reach the boundary
+        with without_autocast(z):  # in half precision the mean would reach the boundary
             mean = functional.linear(z, self.weight.to(z.dtype))
         return phi.grad(mean)
 
@@ -73,5 +74,5 @@ class Dual(Reference):
     def dual(self, phi: Legendre, z: Tensor | None, u: Tensor | None) -> Tensor | None:
         u = phi.grad(z) if u is None else u  # type: ignore[arg-type]
         weight = next(self.linear.parameters(), u)
-        with torch.autocast(u.device.type, enabled=False):  # r is the state that the residual carries: float32
+        with without_autocast(u):  # r is the state that the residual carries: float32
             return self.linear(u.to(weight.dtype)).to(u.dtype)

@@ -82,6 +82,13 @@ class Antiderivative(Separable):
         self.activation = activation
         self.table: Panels = panels(as_double(activation))
 
+    def train(self, mode: bool = True) -> Antiderivative:
+        """Sets the mode, but not ρ's: φ is that of ρ in eval mode, and a network in training keeps it."""
+        super().train(mode)
+        if isinstance(self.activation, nn.Module):
+            self.activation.eval()
+        return self
+
     @property
     def middle(self) -> float:
         """Some value of ρ."""

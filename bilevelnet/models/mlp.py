@@ -33,8 +33,10 @@ class BregmanMLP(Chain):
     ============  ============================  ==========================================================
 
     ``activation``: a name ("tanh", "atan", "relu", any key of bilevelnet.legendre), a module or function, φ, or (φ, g);
-    g may be given apart. Where widths differ, what the residual adds is L ∇φ(z⁻) or L z⁻, L a learned linear map that
-    starts as the identity padded with zeros. ``init``: "random", as torch.nn.Linear; "zero", W = 0 and b = 0; and
+    g may be given apart. A module's parameters count as they are, in eval mode, and are not trained: to learn an
+    activation give a φ with learned weights, e.g. LeakyRelu(nn.Parameter(...)). Where widths differ, what the residual
+    adds is L ∇φ(z⁻) or L z⁻, L a learned linear map that starts as the identity padded with zeros. ``init``: "random",
+    as torch.nn.Linear; "zero", W = 0 and b = 0; and
     "identity", b = 0 and of W what makes W z⁻ and the residual together the identity: W = I for the standard version,
     W = 0 for the others. Raises InputError for fewer than two widths, an unknown name, and "euclidean" where φ − ½‖·‖²
     is not convex, so that ρ is no Euclidean prox.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
+from ..values import without_autocast
 
 
 class InputConvexNetwork(nn.Module):
@@ -35,7 +36,7 @@ class InputConvexNetwork(nn.Module):
         self.raw = nn.ParameterList(nn.Parameter(torch.full(s, math.log(math.expm1(1 / s[-1])))) for s in shapes)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # rounded to half precision it is not convex
+        with without_autocast(x):  # rounded to half precision it is not convex
             y = _softplus(self._skip(0, x))
             for k in range(1, len(self.skips)):
                 y = _softplus(self._skip(k, x) + functional.linear(y, self._positive(k - 1, x)))
