@@ -291,21 +291,10 @@ def test_misuse_is_named() -> None:
         from_declarative(Whole())(points(2, 3))
 
 
-class OnSphere:
-    """The projection on the sphere."""
-
-    def objective(self, x: Tensor, y: Tensor) -> Tensor:
-        return ((x - y) ** 2).sum(-1) / 2
-
-    def equality_constraints(self, x: Tensor, y: Tensor) -> Tensor:
-        return (y * y).sum(-1, keepdim=True) - 1
-
-
 def test_begun_at_the_far_pole() -> None:
     """A stationary point that is no minimum, not unbounded: the search moved by a rounding, which is no direction."""
     for seed in range(8):
-        x = torch.randn(1, 2 + seed, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        x = points(1, 2 + seed, seed=seed)
         x = x / x.norm()
-        assert from_declarative(OnSphere(), on_failure="ignore").solve(x, init=-x).status.tolist() == [
-            bln.Status.invalid
-        ]
+        status = from_declarative(Sphere(), on_failure="ignore").solve(x, init=-x).status
+        assert status.tolist() == [S.invalid]
