@@ -9,7 +9,7 @@ from ..domains import Interval
 from ..errors import InputError
 from ..legendre import Legendre
 from ..maps import Map, Near, Outcome
-from ..problem import Prox, anchor
+from ..problem import Prox, anchor, inner_point
 from ..regularizers import Regularizer
 from ..solution import CONVERGED, INFEASIBLE, INVALID, KINK, UNBOUNDED, worst
 from ..values import readable
@@ -42,10 +42,10 @@ class ClosedFormMap(Map):
     def state(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.trivial:
             return v, None
-        if self.coupled is None and not self.psi.terms:
+        if self.coupled is None and not self.psi.terms and not self.select.edge:
             return self.select(v), None
         z, w = self._point(v)
-        return self.psi.dual(w, z), z
+        return self.psi.dual(w, z), self.select.snap(w, z) if self.select.edge else z
 
     def primal(self, v: Tensor) -> Tensor:
         if self.trivial:
@@ -75,6 +75,8 @@ class ClosedFormMap(Map):
         if reach == Interval() or not isinstance(reach, Interval):
             return z, u, gain
         ends, low, high = self.psi.domain, w <= reach.lo, w >= reach.hi
+        if (held := self.select.on_edge(w)) is not None:
+            low, high = low & ~held, high & ~held
         z = torch.where(low, ends.lo, torch.where(high, ends.hi, z))
         return z, u, torch.where(low | high, 0.0, gain)
 
@@ -89,7 +91,8 @@ class ClosedFormMap(Map):
 
     def _existence(self, v: Tensor) -> Tensor:
         w = self.coupled.level(v) if self.coupled else self.select(v)
-        status = torch.where(_entries(self.psi.dual_domain.interior(w), w), CONVERGED, UNBOUNDED)
+        inside, held = _entries(self.psi.dual_domain.interior(w), w), self.select.on_edge(w)
+        status = torch.where(inside if held is None else inside | held, CONVERGED, UNBOUNDED)
         status = torch.where(w.isfinite(), status, INFEASIBLE)
         status = torch.where(v.isfinite(), status, INVALID)
         if self.coupled is None or self.coupled.masks is None:
@@ -103,8 +106,11 @@ class ClosedFormMap(Map):
         # (z, w = ∇ψ(z)), z not yet mended on the knots
         if self.coupled is not None:
             return self.coupled(v)
-        w = self.select(v)
-        return self.psi.inverse(w), w
+        w = at = self.select(v)
+        if (held := self.select.on_edge(w)) is not None:
+            inner = torch.as_tensor(inner_point(self.psi.common), dtype=w.dtype, device=w.device)
+            at = torch.where(held, self.psi.grad(inner), w)
+        return self.psi.inverse(at), w
 
     def explain(self) -> str:
         absorbed = " + ".join(t.label for t in self.psi.terms)

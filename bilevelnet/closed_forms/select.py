@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..domains import Interval
 from ..legendre import Legendre
 from ..numerics import select
 from ..piece import Scalar
@@ -36,6 +37,8 @@ class Select:
         # but to rounding.
         returned = fixed and not searched and all(self._returns(t) for t, a in levels.items() if math.isfinite(a))
         self.snapped = not returned
+        # Whether a level may be rounded to an end of dom ψ*, where ∇ψ* has no value: as tanh(1000) is, for log cosh.
+        self.edge = bool(terms) and psi.dual_domain != Interval() and not (fixed and self._inner(levels.values()))
         # Of numbers alone the steps are the same at every call.
         self.steps = self._steps(torch.zeros((), device="cpu")) if fixed and all(t.constant for t in terms) else None
 
@@ -49,6 +52,19 @@ class Select:
         pieces = [t.pieces() for t in self.terms]
         end = sum(p[1][-1] for p in pieces)
         return end, [(self._level(t, v), left) for t, left in left_slopes(pieces)]
+
+    def on_edge(self, w: Tensor) -> Tensor | None:
+        """Where w rests on a level that is rounded to an end of dom ψ*; None where none is."""
+        if not self.edge:
+            return None
+        held = torch.zeros_like(w, dtype=torch.bool)
+        for t in {t for term in self.terms for t in term.pieces()[0]}:
+            held = held | (w == self._level(t, w))
+        return held & w.isfinite() & ~self.psi.dual_domain.interior(w)
+
+    def _inner(self, levels: Iterable[float]) -> bool:
+        finite = torch.tensor([a for a in levels if math.isfinite(a)], dtype=torch.float64, device="cpu")
+        return all(bool(self.psi.dual_domain.interior(finite.to(d)).all()) for d in (torch.float32, torch.float64))
 
     def snap(self, w: Tensor, z: Tensor) -> Tensor:
         """z with the knots themselves where w rests on their levels."""
