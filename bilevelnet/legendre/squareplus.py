@@ -30,6 +30,9 @@ class Squareplus(Separable):
     def value(self, z: Tensor) -> Tensor:
         return z**2 / 2 - self.c / 4 * z.log()
 
+    def excess(self, z: Tensor) -> Tensor:
+        return -self.c / 4 * z.log()
+
     def grad(self, z: Tensor) -> Tensor:
         return z - self.c / 4 / z
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..legendre import Legendre
 from ..piece import Scalar
 from ..values import readable
 from .base import Smooth
-
-if TYPE_CHECKING:
-    from ..legendre import Legendre
 
 
 class Excess(Smooth):
     """g = φ − ½(·)², convex where φ is separable and 1-strongly convex: ½(·)² + g = φ, so its Euclidean prox is ∇φ*.
 
     So a nondecreasing activation is a Euclidean prox exactly where it is 1-Lipschitz too (Combettes & Pesquet, 2020).
-    The value cancels near 0, where φ(z) ≈ ½z². Raises InputError for a φ of which σ ≥ 1 is not known.
+    Where φ(z) ≈ ½z² the two cancel, unless φ states ``excess``. Raises InputError for a φ of which σ ≥ 1 is not known.
     """
 
     def __init__(self, phi: Legendre):
@@ -44,14 +42,19 @@ class Excess(Smooth):
     def domain(self) -> Any:  # type: ignore[override]
         return self.phi.domain
 
+    @property
+    def stated(self) -> bool:
+        """Whether φ states the difference, of which the derivatives are taken then."""
+        return type(self.phi).excess is not Legendre.excess
+
     def value(self, z: Tensor) -> Tensor:
-        return self.phi.value(z) - z * z / 2
+        return self.phi.excess(z)
 
     def grad(self, z: Tensor) -> Tensor:
-        return self.phi.grad(z) - z
+        return super().grad(z) if self.stated else self.phi.grad(z) - z
 
     def hessian(self, z: Tensor) -> Tensor:
-        return self.phi.hessian(z) - 1
+        return super().hessian(z) if self.stated else self.phi.hessian(z) - 1
 
     def distance(self, z: Tensor, y: Tensor) -> Tensor:
         # z is rounded, and g' is steep where φ saturates: y may lie anywhere between g' an ulp below and an ulp above.

@@ -211,8 +211,16 @@ def _distance(g: Regularizer, event: Event, draw: Draw) -> Finding:
     if not event.ndim:
         want = Regularizer.distance(g, z, y)
         error = torch.maximum(error, torch.where(want.isfinite() | got.isfinite(), (got - want).abs(), 0.0))
-        size = size + torch.where(want.isfinite(), want, 0.0)
+        size = size + torch.where(want.isfinite(), want, 0.0) + z.abs() * _bend(g, z)
     return Finding(error, ROUNDING * (1 + size), {"z": z, "y": y})
+
+
+def _bend(g: Regularizer, z: Tensor) -> Tensor:
+    # g'' on the side of z where it is less: a distance may let y lie between the slopes at the floats next to z.
+    h = 1e-6 * (1 + z.abs())
+    left, right = g.derivatives(z)
+    sides = torch.stack([left - g.derivatives(z - h)[1], g.derivatives(z + h)[0] - right]) / h
+    return sides.nan_to_num(torch.inf, torch.inf).amin(0).clamp(min=0).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _derivative_between(g: Regularizer, event: Event, draw: Draw) -> Finding:
@@ -268,7 +276,11 @@ OF_G: Sequence[Law] = (
     Law("an indicator and a g of strength 0 are 0", "exact", _zero),
     Law("pieces() are the slopes of g", "50 eps of the terms", _pieces),
     Law("terms() sum to g", "50 eps of the terms", _terms),
-    Law("distance(z, y) is dist(y, ∂g(z))", "50 eps of y and z; at least ‖z − prox(z + y)‖ for a vector", _distance),
+    Law(
+        "distance(z, y) is dist(y, ∂g(z))",
+        "50 eps of y, z, g'' z; at least ‖z − prox(z + y)‖ for a vector",
+        _distance,
+    ),
     Law("prox_jacobian is the derivative of prox", "1e-6: by differences, off the kinks", _prox_jacobian),
     Law("grad and hessian are g' and g''", "50 eps of g'; 1e-4 of g'', by differences", _derivative_between),
 )
