@@ -243,7 +243,7 @@ def test_a_loss_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize("widths", [[4, 4, 3], [4, 4]], ids=str)
-@pytest.mark.parametrize("activation", ["softplus", torch.asinh], ids=str)
+@pytest.mark.parametrize("activation", ["softplus", torch.asinh], ids=["softplus", "asinh"])
 def test_the_meta_device_gives_shapes(activation: Any, widths: list[int]) -> None:
     net = models.BregmanMLP(widths, activation).to("meta")
     assert net(torch.rand(3, 4, device="meta")).shape == (3, widths[-1])
