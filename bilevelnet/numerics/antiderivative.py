@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Function = Callable[[Tensor], Tensor]
-NEAR, PANELS, DOUBLINGS, HALVINGS, NODES = 40.0, 160, 20, 40, 16
+NEAR, PANELS, DOUBLINGS, HALVINGS, NODES = 40.0, 160, 330, 40, 16
 FAR_HALVINGS = 6  # of the panels beyond ``NEAR``: there an oscillation would ask for millions
 
 
@@ -23,7 +23,7 @@ class Panels(NamedTuple):
 
 
 def panels(f: Function) -> Panels:
-    """Panels from −4e7 to 4e7, as far as f is finite there, with the integral of f from 0 to their ends.
+    """Panels from −1e101 to 1e101, as far as f is finite there, with the integral of f from 0 to their ends.
 
     A panel is halved while 16 nodes on it and on its halves differ by more than rounding, 40 times at most between −40
     and 40: next to a kink of f the last one is 1e-12 wide.
@@ -59,7 +59,7 @@ def antiderivative(f: Function, table: Panels, x: Tensor) -> Tensor:
     The value is that of the table at the end of x's panel nearer to 0 and a rule from there to x. The derivatives are
     those of a rule of two nodes from x to itself, (x − x̄) ½ Σ f(x̄ + c_i (x − x̄)) at x̄ = x, which is exact for cubics.
     """
-    ends, integrals = (torch.as_tensor(t, dtype=x.dtype, device=x.device) for t in table[:2])
+    ends, integrals = (_in_range(t, x) for t in table[:2])
     at = x.detach()
     panel = (torch.searchsorted(ends, at.contiguous(), right=True) - 1).clamp(0, len(ends) - 2)
     near = torch.where(at < 0, panel + 1, panel)
@@ -69,9 +69,15 @@ def antiderivative(f: Function, table: Panels, x: Tensor) -> Tensor:
     return integrals[near] + _gauss(f, start, at).detach() + step * sum(f(at + c * step) for c in nodes) / 2
 
 
+def _in_range(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    """Numbers in the dtype of ``like``, those beyond its range at the end of it."""
+    most = torch.finfo(like.dtype).max
+    return torch.tensor(numbers, dtype=torch.float64).clamp(-most, most).to(like)
+
+
 def nearby(table: Panels, y: Tensor) -> Tensor:
     """x with f(x) ≈ y, on the straight lines between the ends of the panels: where the search for f⁻¹(y) starts."""
-    ends, values = (torch.as_tensor(t, dtype=y.dtype, device=y.device) for t in (table.ends, table.values))
+    ends, values = (_in_range(t, y) for t in (table.ends, table.values))
     at = y.detach().contiguous()
     left, right = (torch.searchsorted(values, at, right=side) for side in (False, True))
     # Of the ends that share a value, rounded where f saturates, the one nearer to 0.

@@ -12,12 +12,12 @@ from .. import regularizers
 from ..legendre import Separable
 from ..numerics.derivative import derivatives
 from ..values import readable
-from .charts import at_end, common_domain, total
+from .charts import at_end, total
 
 
 class Look(NamedTuple):
-    """Entry by entry: whether z is on a kink; whether φ + h is convex around it, and z no underflow at an end of the
-    domain, where h' is not what it was asked to be; w − h'(z); and whether ∇φ(z) keeps more digits of u than that.
+    """Entry by entry: whether z is on a kink; whether φ + h is convex around it; w − h'(z); and whether ∇φ(z) keeps
+    more digits of u than that.
     """
 
     jump: Tensor
@@ -43,10 +43,6 @@ def look_at(phi: Any, terms: list[Any], rough: list[Any], z: Tensor, w: Tensor, 
         jump, sound = jump | (right - left > noise), sound & ~(left - right > noise)
     size = z.abs().clamp(min=tiny)  # below it floats lose their digits
     own, other = level.abs() + bend * size, w.abs() + push.abs() + rest * size  # what eps is a part of
-    ends = at_end(common_domain(phi, terms), z)
-    if _some(ends):
-        missed = (slope - w).abs() > eps**0.5 * (level.abs() + push.abs() + w.abs()) + bend * size
-        sound = sound & ~(missed & ends)
     return jump, sound, w - push, 16 * own < other  # 16: four bits are worth another look at ∇φ
 
 

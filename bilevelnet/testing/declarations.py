@@ -179,6 +179,7 @@ def _pieces(g: Regularizer, event: Event, draw: Draw) -> Finding:
             f"pieces() gives knots {knots} and slopes {slopes}: K increasing knots ask for K + 1 slopes"
         )
     z = members(g, event, draw).unique()
+    _spread(g)
     x, y = z[:-1], z[1:]
     rise = torch.zeros_like(x)
     for s, lo, hi in zip(slopes, [-torch.inf, *knots], [*knots, torch.inf], strict=True):
@@ -187,6 +188,12 @@ def _pieces(g: Regularizer, event: Event, draw: Draw) -> Finding:
     error = (g.value(y) - g.value(x) - rise).abs()
     size = g.value(y).abs() + g.value(x).abs() + rise.abs() + x.abs() + y.abs()
     return Finding(error, ROUNDING * size, {"x": x, "y": y})
+
+
+def _spread(g: Regularizer) -> None:
+    # A domain that is one point has no slopes to compare.
+    if float(g.domain.lo) == float(g.domain.hi):
+        raise NotStated
 
 
 def _terms(g: Regularizer, event: Event, draw: Draw) -> Finding:
@@ -227,6 +234,7 @@ def _derivative_between(g: Regularizer, event: Event, draw: Draw) -> Finding:
     # g' lies between the one-sided derivatives, and g'' is the derivative of g' off the kinks.
     if event.ndim or not hasattr(g, "grad"):
         raise NotStated
+    _spread(g)
     z = members(g, event, draw)
     z = z[g.domain.interior(z)]
     h = 1e-6 * (1 + z.abs())
