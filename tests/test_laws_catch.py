@@ -25,10 +25,8 @@ class Half(legendre.Energy):
             object.__setattr__(self, name, f)
 
 
-class Square(legendre.Separable):
-    """z²/2 on [0, ∞): not steep."""
-
-    domain = domains.Interval(0.0)
+class Quadratic(legendre.Separable):
+    """z²/2, as a user states it."""
 
     def value(self, z: Tensor) -> Tensor:
         return z**2 / 2
@@ -38,6 +36,12 @@ class Square(legendre.Separable):
 
     def grad_conjugate(self, u: Tensor) -> Tensor:
         return 1.0 * u
+
+
+class Square(Quadratic):
+    """z²/2 on [0, ∞): not steep."""
+
+    domain = domains.Interval(0.0)
 
 
 class Wave(legendre.Separable):
@@ -72,22 +76,13 @@ class Expressed(legendre.Energy):
         return cp.sum_squares(z)
 
 
-class Declared(legendre.Separable):
+class Declared(Quadratic):
     """z²/2, with one wrong declaration after another."""
 
     def __init__(self, **faults: Any):
         super().__init__()
         for name, f in faults.items():
             object.__setattr__(self, name, f)
-
-    def value(self, z: Tensor) -> Tensor:
-        return z**2 / 2
-
-    def grad(self, z: Tensor) -> Tensor:
-        return 1.0 * z
-
-    def grad_conjugate(self, u: Tensor) -> Tensor:
-        return 1.0 * u
 
 
 class Stiff(legendre.NormPower):
