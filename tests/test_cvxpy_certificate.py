@@ -14,7 +14,7 @@ from cvxpy_problems import CASES
 from test_cvxpy import points, pulled
 
 import bilevelnet as bln
-from bilevelnet.interop import cvxpy_routes
+from bilevelnet.interop import cvxpy_conic, cvxpy_routes
 from bilevelnet.interop.cvxpy_values import Parameters
 
 F64 = torch.float64
@@ -148,3 +148,26 @@ def test_a_program_beyond_dense_matrices() -> None:
     assert solution.solver == "conic"
     assert bool(solution.converged)
     assert torch.autograd.gradcheck(layer, v, eps=1e-5, atol=1e-7, rtol=1e-7, fast_mode=True)
+
+
+def test_the_threads_of_the_linear_algebra_do_not_multiply_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, p = cp.Variable(3), cp.Parameter(3)
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.maximum(cp.norm(x - p), cp.norm1(x)))), [p], [x])
+    blas = cvxpy_conic._blas()
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in blas.info() if pool["user_api"] == "blas"]
+
+    found, solve = [], cvxpy_conic.Conic.one
+
+    def one(self: Any, row: Any) -> Any:
+        found.append(threads())
+        return solve(self, row)
+
+    monkeypatch.setattr(cvxpy_conic.Conic, "one", one)
+    with blas.limit(limits=2, user_api="blas"):
+        before = threads()
+        layer(torch.arange(6, dtype=F64).reshape(2, 3))
+        assert threads() == before
+    assert max(before) == 2  # of a library that was built for one there is but one
+    assert found == [[1] * len(before)] * 2

@@ -13,6 +13,7 @@ import numpy as np
 
 from .cone_projection import Array, Cones
 
+Blocks = list[tuple[Array, Array]]  # the rows of some cones of one size, and their blocks of dΠ
 EPS = float(np.finfo(float).eps)
 TURNS = 30  # of Newton's method; where the conditions are singular each halves the error
 DENSE = 1000  # up to so many unknowns dF is a dense matrix, beyond a sparse one
@@ -53,22 +54,32 @@ class Point:
         n = len(self.x)
         return Point(self.program, self.x - step[:n], self.w - step[n:], self.s, self.y)
 
-    def slopes(self) -> tuple[Any, Any]:
-        """(dF = (A' dΠ dw, A dx + (dΠ − 1) dw), dΠ), dense or sparse."""
+    def slopes(self) -> tuple[Any, Blocks]:
+        """dF = (A' dΠ dw, A dx + (dΠ − 1) dw), dense or sparse, and dΠ."""
         import scipy.sparse as sp
 
         rows, m, n = self.program.rows, len(self.w), len(self.x)
-        if isinstance(rows, np.ndarray):
-            project, whole = np.zeros((m, m)), np.zeros((n + m, n + m))
-            for index, block in self.blocks:
-                project[index[:, :, None], index[:, None, :]] = block()
-            whole[:n, n:], whole[n:, :n], whole[n:, n:] = rows.T @ project, rows, project
-            whole[n:, n:].flat[:: m + 1] -= 1
-            return whole, project
-        grids = [np.broadcast_arrays(block(), index[:, :, None], index[:, None, :]) for index, block in self.blocks]
-        data, row, column = (np.concatenate([g[k].ravel() for g in grids]) for k in range(3))
-        project = sp.csc_array((data, (row, column)), shape=(m, m))
-        return sp.block_array([[None, rows.T @ project], [rows, project - sp.eye_array(m)]], format="csc"), project
+        blocks = [(index, block()) for index, block in self.blocks]
+        if not isinstance(rows, np.ndarray):
+            project = _whole(blocks, m)
+            return sp.block_array([[None, rows.T @ project], [rows, project - sp.eye_array(m)]], format="csc"), blocks
+        matrix = np.zeros((n + m, n + m))
+        matrix[n:, :n] = rows
+        for index, block in blocks:
+            matrix[n + index[:, :, None], n + index[:, None, :]] = block
+            # A' dΠ cone by cone: between two of them dΠ is 0
+            matrix[:n, n + index.ravel()] = (np.swapaxes(block, 1, 2) @ rows[index]).reshape(-1, n).T
+        matrix[n:, n:].flat[:: m + 1] -= 1
+        return matrix, blocks
+
+
+def _whole(blocks: Blocks, m: int) -> Any:
+    """A sparse matrix of m rows with these blocks."""
+    import scipy.sparse as sp
+
+    grids = [np.broadcast_arrays(block, index[:, :, None], index[:, None, :]) for index, block in blocks]
+    data, row, column = (np.concatenate([g[k].ravel() for g in grids]) for k in range(3))
+    return sp.csc_array((data, (row, column)), shape=(m, m))
 
 
 class Inverse:
@@ -156,14 +167,16 @@ class Solution:
         primal, dual = np.zeros((len(self.asked[0]), n + m)), np.zeros((len(self.asked[1]), n + m))
         primal[np.arange(len(primal)), self.asked[0]] = 1
         if len(dual):
-            chosen = self.slope[self.asked[1]]
-            dual[:, n:] = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
+            dual[:, n:] = _whole(self.slope, m)[self.asked[1]].toarray()
         return primal, dual
 
     def adjoint(self, dx: Array, dy: Array) -> tuple[Array, Array, Array]:
         """The gradients of A (its entries), b and q from those of x and y."""
         A = self.point.program.A
-        r = self.inverse.pulled(np.concatenate([dx, self.slope.T @ dy])[None])[0]
+        pulled = np.empty_like(dy)  # dΠ' dy
+        for index, block in self.slope:
+            pulled[index] = np.einsum("cij,ci->cj", block, dy[index])
+        r = self.inverse.pulled(np.concatenate([dx, pulled])[None])[0]
         first, second = r[: len(dx)], r[len(dx) :]
         columns = np.repeat(np.arange(A.shape[1]), np.diff(A.indptr))
         da = -(self.point.y[A.indices] * first[columns] + second[A.indices] * self.point.x[columns])

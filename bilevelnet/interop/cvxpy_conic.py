@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -43,6 +44,7 @@ class Conic:
     name = "conic"
 
     def __init__(self, cone: Cone, asked: tuple[np.ndarray, np.ndarray]):
+        import scipy.sparse as sp
         from cvxpy.reductions.solvers.conic_solvers.scs_conif import dims_to_solver_dict
 
         self.cone, self.asked = cone, asked
@@ -50,6 +52,7 @@ class Conic:
         if dims.get("pnd"):
             raise InputError("a power cone of more than three entries: state it by cp.PowCone3D or cp.geo_mean")
         self.cones, self.clarabel, self.order = Cones(dims), _clarabel(dims), _triangles(dims)
+        self.none, self.attempts = sp.csc_matrix((cone.n, cone.n)), [_settings(options) for options in ATTEMPTS]
         order = np.lexsort((cone.A_place[0], cone.A_place[1])) if cone.m else np.zeros(0, int)
         self.entries = torch.from_numpy(order)
         self.indices = cone.A_place[0][order] if cone.m else order
@@ -87,8 +90,8 @@ class Conic:
             return np.zeros(n), lost[1], CONVERGED if not q.any() else UNBOUNDED, 0.0, 0.0, None
         program = Program(sp.csc_array((a, self.indices, self.pointers), shape=(m, n)), b, q, self.cones)
         best: Solution | None = None
-        for options in ATTEMPTS:
-            ended, start = self._clarabel(program, options)
+        for settings in self.attempts:
+            ended, start = self._clarabel(program, settings)
             if ended in ENDS:
                 return *lost, ENDS[ended], np.inf, np.inf, None
             best = solution(program, start, self.asked, best)
@@ -99,17 +102,14 @@ class Conic:
         status = CONVERGED if best.sound else MAX_ITER
         return best.point.x, best.point.y, status, best.point.residual, best.error, best.adjoint
 
-    def _clarabel(self, program: Program, options: dict[str, float]) -> tuple[str, Start]:
+    def _clarabel(self, program: Program, settings: Any) -> tuple[str, Start]:
         """(how Clarabel ends, (x, y, s))."""
         import clarabel
         import scipy.sparse as sp
 
-        settings = clarabel.DefaultSettings()
-        for name, value in {"verbose": False, **options}.items():
-            setattr(settings, name, value)
-        order, none = self.order, sp.csc_matrix((self.cone.n, self.cone.n))
+        order = self.order
         A, b = (program.A, program.b) if order is None else (program.A[order], program.b[order])
-        found = clarabel.DefaultSolver(none, program.q, sp.csc_matrix(A), b, self.clarabel, settings).solve()
+        found = clarabel.DefaultSolver(self.none, program.q, sp.csc_matrix(A), b, self.clarabel, settings).solve()
         x, y, s = np.array(found.x), np.array(found.z), np.array(found.s)
         if order is not None:
             back = np.argsort(order)
@@ -166,12 +166,24 @@ class _First(torch.autograd.Function):
 
 
 def _each(function: Any, items: list[Any]) -> list[Any]:
-    """function of each item, on as many threads as torch uses."""
+    """function of each item, on as many threads as torch uses, each of which alone does its linear algebra: matrices
+    of some hundred rows are done before a second thread of BLAS is awake, which then waits for work in a loop.
+    """
     threads = min(len(items), torch.get_num_threads())
-    if threads < 2:
-        return [function(item) for item in items]
-    with ThreadPool(threads) as pool:
-        return pool.map(function, items)
+    with _blas().limit(limits=1, user_api="blas"):
+        if threads < 2:
+            return [function(item) for item in items]
+        with ThreadPool(threads) as pool:
+            return pool.map(function, items)
+
+
+@cache
+def _blas() -> Any:
+    """The thread pools of numpy's and scipy's BLAS; to find them takes some 10 ms."""
+    import scipy.linalg.lapack  # noqa: F401 - loads its own
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _rows(t: Tensor | None, batch: tuple[int, ...]) -> Tensor:
@@ -180,6 +192,15 @@ def _rows(t: Tensor | None, batch: tuple[int, ...]) -> Tensor:
     if t is None:
         return torch.zeros(count, 0, dtype=torch.float64)
     return t.expand(*batch, t.shape[-1]).reshape(count, t.shape[-1]).double().cpu()
+
+
+def _settings(options: dict[str, float]) -> Any:
+    import clarabel
+
+    settings = clarabel.DefaultSettings()
+    for name, value in {"verbose": False, **options}.items():
+        setattr(settings, name, value)
+    return settings
 
 
 def _clarabel(dims: dict[str, Any]) -> list[Any]:
