@@ -39,6 +39,13 @@ def test_each_element_has_its_status() -> None:
         qp(Q, q, None, None, G, h)
 
 
+def test_a_large_multiplier_excuses_no_contradiction() -> None:
+    """g'z ≤ h and −2 g'z ≤ −2 h − 1: in two of 64 the interior point ended at w = 1e19, and 1 was 1e-19 of that."""
+    Q, q, A, b, G, h = draw(64, 5, 1, 3, seed=9)
+    G[:, 1], h[:, 1] = -2 * G[:, 0], -2 * h[:, 0] - 1
+    assert bool((solve_qp(Q, q, A, b, G, h, on_failure="ignore").status == bln.Status.infeasible).all())
+
+
 @pytest.mark.parametrize("bound", [0.5, 0.55, 2.0])
 def test_repeated_rows_lose_no_digit(bound: float) -> None:
     """An equation and an inequality twice, the latter weakly active or apart."""

@@ -45,10 +45,10 @@ def qp(
 
     Q (…, n, n) positive semidefinite (its symmetric part counts), q (…, n), A (…, p, n), b (…, p), G (…, m, n),
     h (…, m): leading dimensions broadcast, and the gradient of what is shared is summed over the batch. Either pair may
-    be left out. Solved in float64 whatever the dtype, to the last digits: an interior point finds the rows that hold
-    with equality, whose linear system gives z, the multipliers and every derivative. Rows whose slack is zero count
-    among them, also with a multiplier of zero. Where they depend on one another, the multipliers near the central path
-    are returned, with derivatives of least size. ``init``: a nearby Solution, or its z.
+    be left out. Solved in float64 whatever the dtype, to the last digits: pivoting, or an interior point, finds the rows
+    that hold with equality, whose linear system gives z, the multipliers and every derivative. Rows whose slack is zero
+    count among them, also with a multiplier of zero. Where they depend on one another, the multipliers are some of the
+    many, with derivatives of least size. ``init``: a nearby Solution, or its z.
 
     Raises InputError for wrong shapes, NaN and a Q that is not positive semidefinite, SolveError as ``on_failure``
     ("raise", "warn", "nan", "ignore") says where an element has no solution; it is NaN there.

@@ -42,7 +42,7 @@ def _scales(q_matrix: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     t = q_matrix.new_ones(*batch, q_matrix.shape[-1])
     q_squares, c_squares = q_matrix.square(), c.square()
     unit = units = q_matrix.new_ones(())
-    if _beyond(q_squares.sum((-2, -1))) or _beyond(c_squares.sum(-1)):
+    if _beyond(q_squares.flatten(-2).sum(-1)) or _beyond(c_squares.sum(-1)):
         unit, units = (_power_of_two(_some(largest(x))) for x in (q_matrix.flatten(-2), c))
         q_squares, c_squares = (q_matrix / unit[..., None, None]).square(), (c / units.unsqueeze(-1)).square()
     for last in (*[False] * ROUNDS, True):
@@ -56,7 +56,10 @@ def _scales(q_matrix: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _beyond(squares: Tensor) -> bool:
-    return bool(((squares < FAINT) | squares.isinf()).any())
+    if not squares.numel():
+        return False
+    least, most = torch.aminmax(squares)
+    return bool((least < FAINT) | most.isinf())
 
 
 def _some(x: Tensor) -> Tensor:

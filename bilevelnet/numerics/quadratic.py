@@ -1,7 +1,8 @@
-"""Convex quadratic programs side by side: an interior point to a loose gap, then the equations of the active rows.
+"""Convex quadratic programs side by side: pivoting or an interior point, then the equations of the active rows.
 
 min ½ zᵀQz + qᵀz, (C z − d)_i = 0 for i < p, ≤ 0 for the others. Where the rows that hold with equality are known, z and
-their multipliers w solve a linear system, to the last digits: [Q Cᵀ; C 0](z, w) = (−q, d). A row is counted among them
+their multipliers w solve a linear system, to the last digits: [Q Cᵀ; C 0](z, w) = (−q, d). Which they are, tells
+pivoting where the rows are few, else an interior point, to a loose gap at first. A row is counted among them
 where its slack is zero to rounding, also with a multiplier of zero: as at any kink, z is then differentiated along it.
 """
 
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from .bracket import FOUND, LIMIT
 from .interior_point import Interior, advance, begin, remainder
-from .kkt import HARD, Condensed, System, largest, times
+from .kkt import HARD, Condensed, Factor, System, largest, times
 from .kkt_scaling import Scaled, scaled
+from .pivoting import Pivoted, pivoted
 
 GAPS = (1e-5, 1e-8, 1e-11)  # of the interior point, before each look at the active rows
 ROUNDS = 10  # changes of the set of active rows before the interior point goes on
@@ -27,7 +29,7 @@ INFEASIBLE, UNBOUNDED, NOT_CONVEX = 10, 11, 12  # codes beside those of bracket.
 
 
 class Optimum(NamedTuple):
-    """z (B, n), w = (y, λ) (B, r), whether each row is active (B, r), a code an element and the interior steps.
+    """z (B, n), w = (y, λ) (B, r), whether each row is active (B, r), a code an element and the steps of the search.
 
     An element without a solution has the proof in z or w: C_eqᵀy + Gᵀλ = 0, λ ≥ 0, dᵀw = −1; or Q z = 0, A z = 0,
     G z ≤ 0, qᵀz = −1.
@@ -94,10 +96,15 @@ def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | No
             if ask is not None and len(here.places):
                 ask(here, out)
             return out
-    inside, total = _Inside(here), 0
+    total = 0
+    if here.system.thin and len(here.places):
+        guess = pivoted(here.system, here.q, here.d, here.p, min(ROUNDS, max_iter))
+        total = guess.rounds
+        here = here.take(~_confirmed(here, out, guess))
+    if not len(here.places):
+        return out._replace(iterations=total)
+    inside = _Inside(here)
     for gap in GAPS:
-        if not len(here.places):
-            break
         total += inside.advance(gap, min(PATIENCE, max_iter - total))
         z, w, active = inside.point()
         near = remainder(inside.at, here.p).squeeze(-1) <= gap
@@ -108,10 +115,24 @@ def _search(program: Program, start: Tensor | None, max_iter: int, ask: Ask | No
         if ask is not None and bool(stuck.any()):
             solved[stuck] = ask(here.take(stuck), out)
         here = here.take(~solved)
+        if not len(here.places):
+            return out._replace(iterations=total)
         inside.keep(here, ~solved)
-    if ask is not None and len(here.places):
+    if ask is not None:
         ask(here, out)
     return out._replace(iterations=total)
+
+
+def _confirmed(program: Program, out: Optimum, guess: Pivoted) -> Tensor:
+    """Write what pivoting found where its signs are right, to the last digits, and say which elements are solved."""
+    z, w, active, settled, factor, _ = guess
+    near = (z.abs() / NEAR, w.abs() / NEAR)
+    if bool(settled.all()):
+        return polish(program, out, z, w, active, near, factor)
+    solved = polish(
+        program.take(settled), out, z[settled], w[settled], active[settled], (near[0][settled], near[1][settled])
+    )
+    return settled.masked_scatter(settled, solved)
 
 
 class _Inside:
@@ -143,7 +164,15 @@ class _Inside:
             self.program, self.at = program, Interior(*(x[mask] for x in self.at))
 
 
-def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor, near: Pair | None = None) -> Tensor:
+def polish(
+    program: Program,
+    out: Optimum,
+    z: Tensor,
+    w: Tensor,
+    active: Tensor,
+    near: Pair | None = None,
+    factor: Factor | None = None,
+) -> Tensor:
     """Solve by the equations of the active rows, at first those given; write the elements solved, and say which.
 
     Rows change as long as a multiplier is negative or a row exceeded: Hintermüller, Ito & Kunisch, The primal-dual
@@ -160,29 +189,29 @@ def polish(program: Program, out: Optimum, z: Tensor, w: Tensor, active: Tensor,
     z_near, w_near = (torch.zeros_like(z), torch.zeros_like(w)) if near is None else near
     for _ in range(ROUNDS):
         system, q, d, _, places = here
-        z, w, force, room = system.factor(active.to(q.dtype) * HARD).refine(
-            -q, d, z, w, (largest(z_near), largest(w_near))
-        )
+        factor = system.factor(active.to(q.dtype) * HARD) if factor is None else factor
+        z, w, force, room = factor.refine(-q, d, z, w, (largest(z_near), largest(w_near)))
         excess = times(system.c, z) - d
-        z_size, force_size = (
-            largest(torch.maximum(z.abs(), z_near)),
-            largest(q) + largest(torch.maximum(w.abs(), w_near)),
-        )
-        slack = NEAR * eps * (d.abs() + (z_size + force_size / HARD).unsqueeze(-1))
+        reach = torch.maximum(z.abs(), z_near)
+        z_size, force_size = largest(reach), largest(q) + largest(torch.maximum(w.abs(), w_near))
+        # Not of the multipliers' size: those of rows that contradict have none, and would excuse the contradiction.
+        along = (largest(q) + z_size) / HARD
+        slack = NEAR * eps * (d.abs() + (z_size + along).unsqueeze(-1))
         load = NEAR * eps * (force_size + z_size).unsqueeze(-1)
         wrong = ~equation & torch.where(active, w < -load, excess > slack)
         stays = ~wrong.any(-1)
         good = stays & (room.abs() <= slack).all(-1) & (force.abs() <= load).all(-1)
         if bool(good.any()):
-            reach = times(system.c.abs(), torch.maximum(z.abs(), z_near)) + d.abs() + force_size.unsqueeze(-1) / HARD
+            reach = times(system.c.abs(), reach) + d.abs() + along.unsqueeze(-1)
             held = active | (excess.abs() <= NEAR * eps * reach)
             w = torch.where(equation, w, w.clamp(min=0))  # what is below 0 is above −load
-            where = places[good]
-            out.z[where], out.w[where], out.active[where], out.code[where] = z[good], w[good], held[good], FOUND
-            solved[which[good]] = True
+            some = slice(None) if bool(good.all()) else good  # a mask of everything copies all the same
+            where = places[some]
+            out.z[where], out.w[where], out.active[where], out.code[where] = z[some], w[some], held[some], FOUND
+            solved[which[some]] = True
         if bool(stays.all()):
             break
-        active = torch.where(wrong, ~active, active)
+        active, factor = active ^ wrong, None
         z, w, active, which, z_near, w_near = (x[~stays] for x in (z, w, active, which, z_near, w_near))
         here = here.take(~stays)
     return solved

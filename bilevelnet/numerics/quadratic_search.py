@@ -20,7 +20,7 @@ from .quadratic import minimise
 
 
 class Minimum(NamedTuple):
-    """z (…, n), w = (y, λ) (…, r), the active rows (…, r), a code an element (…), the interior steps ()."""
+    """z (…, n), w = (y, λ) (…, r), the active rows (…, r), a code an element (…), the steps of the search ()."""
 
     z: Tensor
     w: Tensor

@@ -23,12 +23,13 @@ LARGEST = 500  # variables of a program: 128 matrices of them take 256 MB in flo
 
 
 class Quadratic(Iterative):
-    """argmin ½ zᵀQz + Σ g_i(A_i z) − ⟨z, v⟩, g_i polyhedral or (λ/2)‖·‖²: interior point, then the equations of the
-    rows that hold with equality, for the last digits and all derivatives, in float64 whatever the dtype.
+    """argmin ½ zᵀQz + Σ g_i(A_i z) − ⟨z, v⟩, g_i polyhedral or (λ/2)‖·‖²: pivoting or an interior
+    point finds the rows that hold with equality, whose equations give the last digits and all derivatives, in float64
+    whatever the dtype.
 
     Vectors along the last dimension, of a width that φ or a map states, with at most ``largest`` variables. Where
-    ``init`` is a Solution of this solver, its multipliers["rows"] say which rows hold nearby: the interior point is
-    needed only where those do not lead on; z alone does not help. ``max_iter`` counts steps of the interior point. See
+    ``init`` is a Solution of this solver, its multipliers["rows"] say which rows hold nearby: a search is
+    needed only where those do not lead on; z alone does not help. ``max_iter`` counts the steps of the search. See
     ``interop.qp``.
     """
 
@@ -158,7 +159,7 @@ class QuadraticMap(Map):
     def explain(self) -> str:
         return (
             f"quadratic: {self.phi.label} + {self.g.label} as a program of {self.variables} variables and {self.rows} "
-            "rows; interior point, then the equations of the rows that hold with equality"
+            "rows; pivoting or an interior point, then the equations of the rows that hold with equality"
         )
 
 
