@@ -158,7 +158,7 @@ G: dict[str, tuple[Any, str]] = {
     ),
     "wrong derivative of the prox": (
         lambda: Faulty(prox_jacobian=lambda v, step=1.0, batch_ndim=0: torch.ones_like(v).unsqueeze(-1)),
-        "prox_jacobian is the derivative of prox",
+        "prox_jacobian, prox_product: derivatives of prox",
     ),
     "wrong second derivative": (lambda: Known(hessian=lambda z: 0.501 + 0 * z), "grad and hessian are g' and g''"),
 }

@@ -44,7 +44,7 @@ def test_derivatives_at_equal_singular_values(values: tuple[float, ...]) -> None
 
 
 @pytest.mark.parametrize("lam", [0.0, 1e-3, 0.5, 3.0, 100.0])
-@pytest.mark.parametrize("kind", ["noise", "walk", "integers", "constant", "growth", "offset"])
+@pytest.mark.parametrize("kind", ["noise", "walk", "integers", "constant", "growth", "offset", "smooth"])
 def test_total_variation_of_long_signals(kind: str, lam: float) -> None:
     x = _randn(3, 200)
     v = {
@@ -54,6 +54,7 @@ def test_total_variation_of_long_signals(kind: str, lam: float) -> None:
         "constant": torch.ones_like(x),
         "growth": (8 * x).exp(),
         "offset": 1e6 + x,
+        "smooth": torch.stack([torch.linspace(0, k, 200, dtype=F64).sin() for k in (3, 6, 9)]),  # in many rounds
     }[kind]
     z = R.TV1d(lam).prox(v)
     # Optimality: v − z = λDᵀs with |s| ≤ 1, and s = sign of the jump where there is one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ KAPPA = 0.95
 STEPS = (1.0, 0.25, 0.0625, 0.0)  # along the Newton step, the rest of the way by the forward-backward step
 LOOSE = 0.7  # of the digits: eleven of sixteen, which suffice where no more are won
 EARLY = 16  # cheap steps, after which half as many of Newton's are left or fewer; 24 cost what they save
+ROUGH = 1e-3  # of the direction of the first steps
 STALLED = 3  # iterations that did not halve the residual
 HALVINGS = 60  # of a step, past the digits of a float
 LOOK = 20  # iterations between two looks at what is hopeless, which cost as much as one
@@ -46,11 +47,14 @@ class Composite(Protocol):
     def prox(self, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """p = prox_{g/γ}(x/γ), and g(p)."""
 
-    def curvature(self, y: Tensor) -> Tensor:
-        """h''(y)."""
+    def curvature(self, y: Tensor) -> Any:
+        """h''(y), as ``direction`` takes it."""
 
-    def direction(self, curvature: Tensor, x: Tensor, step: Tensor, r: Tensor, shift: Tensor) -> Tensor:
-        """d with (E + D(γ h''(y) + shift)) d = −r, D the derivative of prox_{γg*} at x, E = I − D."""
+    def largest(self, curvature: Any) -> Tensor:
+        """A bound of its eigenvalues."""
+
+    def direction(self, curvature: Any, x: Tensor, step: Tensor, r: Tensor, shift: Tensor, tol: Tensor) -> Tensor:
+        """d with (E + D(γ h''(y) + shift)) d = −r to ``tol`` ‖r‖, D the derivative of prox_{γg*} at x, E = I − D."""
 
 
 class Point(NamedTuple):
@@ -137,7 +141,10 @@ def minimise(
             best = _choose(step != best_step, at, best)
         # Above the rounding of the system, so that it has an inverse where multipliers are not unique.
         shift = (damping * at.norm / at.size.clamp(min=torch.finfo(y.dtype).tiny)).clamp(100 * eps, 1.0)
-        d = problem.direction(curvature, at.y + step * at.image, step, at.r, shift)
+        # A step squares what is off, down to the rounding.
+        off = at.norm / at.size
+        accuracy = torch.maximum(off, eps / off.clamp(min=eps)).clamp(max=ROUGH)
+        d = problem.direction(curvature, at.y + step * at.image, step, at.r, shift, accuracy)
         d = torch.where(d.isfinite().all(-1, keepdim=True), d, -at.r)
         at, whole = _advanced(problem, at, best, d, step, ~done)
         damping = torch.where(whole, damping / 10, damping * 10).clamp(LEAST, MOST)
@@ -162,9 +169,9 @@ def _short(problem: Composite, at: Point, step: Tensor) -> Tensor:
     return after.isfinite() & (after <= bound + noise)
 
 
-def _fitted(problem: Composite, at: Point, step: Tensor, curvature: Tensor, active: Tensor) -> tuple[Tensor, Point]:
+def _fitted(problem: Composite, at: Point, step: Tensor, curvature: Any, active: Tensor) -> tuple[Tensor, Point]:
     """γ = 1/‖h''(y)‖ or the longest, halved until it is short enough."""
-    bound = curvature.abs().sum(-1).amax(-1, keepdim=True)
+    bound = problem.largest(curvature)
     fitted = torch.minimum(1 / bound, _longest(problem, at))
     at, step = _restepped(problem, at, step, torch.where(active & (bound > 0), fitted, step))
     for _ in range(HALVINGS):

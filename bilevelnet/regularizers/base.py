@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -47,6 +47,13 @@ class Regularizer(Piece):
             return symmetric_jacobian(lambda t: self.prox(t, step), v, v.ndim - batch_ndim)
         slope = diagonal(lambda t: self.prox(t, step), v)
         return slope.flatten(batch_ndim) if v.ndim > batch_ndim else slope.unsqueeze(-1)
+
+    def prox_product(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Callable[[Tensor], Tensor] | None:
+        """x ↦ J x with the J of ``prox_jacobian``, on flattened events, where that costs about a prox; else None."""
+        if self.event_ndim:
+            return None
+        slope = self.prox_jacobian(v, step, batch_ndim)
+        return lambda x: slope * x
 
     def conjugate(self, y: Tensor) -> Tensor:
         """g*(y) = sup_z ⟨y, z⟩ − g(z)."""

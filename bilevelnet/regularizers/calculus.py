@@ -240,6 +240,11 @@ class Scaled(Regularizer):
             return super().prox_jacobian(v, step, batch_ndim)
         return self.inner.prox_jacobian(v, step * self.factor.c, batch_ndim)
 
+    def prox_product(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Any:
+        if self._vanishes or self.indicator:
+            return super().prox_product(v, step, batch_ndim)
+        return self.inner.prox_product(v, step * self.factor.c, batch_ndim)
+
     def conjugate(self, y: Tensor) -> Tensor:
         c = self.factor.c
         if self.indicator:

@@ -76,22 +76,38 @@ class GroupNorms(Regularizer):
         return s * self._spread(factor, s, 1.0)
 
     def prox_jacobian(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Tensor:
-        # of s_G(1 − c/n): (1 − c/n) I + c s s'/n³ on every group with n = ‖s_G‖ > c, times the slope of s
+        if (found := self._slopes(v, step, batch_ndim)) is None:
+            return super().prox_jacobian(v, step, batch_ndim)
+        scale, radial, s, members = found
+        jacobian = ((radial * s).unsqueeze(-1) * s.unsqueeze(-2)).mul_(
+            members @ members.mT
+        )  # its size is what it costs
+        jacobian.diagonal(dim1=-2, dim2=-1).add_(scale)
+        return jacobian
+
+    def prox_product(self, v: Tensor, step: Scalar = 1.0, batch_ndim: int = 0) -> Any:
+        if (found := self._slopes(v, step, batch_ndim)) is None:
+            return super().prox_product(v, step, batch_ndim)
+        scale, radial, s, members = found
+        return lambda x: scale * x + radial * s * ((s * x) @ members @ members.mT)
+
+    def _slopes(self, v: Tensor, step: Scalar, batch_ndim: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """(a, r, s, P): the derivative of s_G(1 − c/n), with n = ‖s_G‖, is (1 − c/n) I + c s s'/n³ where n > c, times
+        the slope of s: diag(a) + diag(r s) P P' diag(s), P the groups as columns of 0 and 1.
+        """
         lam1, lam2 = self._weights()
         if v.ndim - batch_ndim != 1 or self.dim not in (-1, v.ndim - 1) or _is_zero(lam2):
-            return super().prox_jacobian(v, step, batch_ndim)
+            return None
         s, c = v if _is_zero(lam1) else _soft(v, step * lam1), step * lam2
         n = self._norms(s)
         kept = n > c
         shrunk = torch.where(kept, c / torch.where(kept, n, 1.0), 1.0)
         radial = self._spread(torch.where(kept, shrunk / torch.where(kept, n, 1.0) ** 2, 0.0), s, 0.0)
+        count = 1 if self.groups is None else len(self.groups)
         index = s.new_zeros(s.shape[-1], dtype=torch.int64) if self.groups is None else self._membership(s)
-        same = (index.unsqueeze(-1) == index).to(s)
+        members = (index.unsqueeze(-1) == torch.arange(count, device=s.device)).to(s)
         moves = s.new_ones(()) if _is_zero(lam1) else (s != 0).to(s)
-        scale = (1 - self._spread(shrunk, s, 0.0)) * moves
-        jacobian = ((radial * s).unsqueeze(-1) * s.unsqueeze(-2)).mul_(same)  # in place: its size is what it costs
-        jacobian.diagonal(dim1=-2, dim2=-1).add_(scale)
-        return jacobian
+        return (1 - self._spread(shrunk, s, 0.0)) * moves, radial, s, members
 
     def conjugate(self, y: Tensor) -> Tensor:
         lam1, lam2 = self._weights()

@@ -38,7 +38,8 @@ class Curvature(NamedTuple):
 
     def __matmul__(self, x: Tensor) -> Tensor:
         parts = [] if self.diagonal is None else [self.diagonal * x]
-        parts += [] if self.full is None else [(self.full @ x.unsqueeze(-1)).squeeze(-1)]
+        if self.full is not None:
+            parts += [x @ self.full.mT if self.full.ndim == 2 else (self.full @ x.unsqueeze(-1)).squeeze(-1)]
         parts += [(w * (x @ k.mT)) @ k for k, w in self.images or ()]
         return sum(parts[1:], parts[0]) if parts else torch.zeros_like(x)
 
@@ -47,6 +48,17 @@ class Curvature(NamedTuple):
         fulls = [] if self.full is None else [self.full]
         fulls += [congruence(k, w) for k, w in self.images or ()]
         return Curvature(self.diagonal, sum(fulls[1:], fulls[0]) if fulls else None)
+
+    @property
+    def cheap(self) -> bool:
+        """Whether a product with it costs less than a pass over a matrix for each element."""
+        return self.full is None or self.full.ndim == 2
+
+    def matrix(self) -> Tensor:
+        """All of it as one matrix, of what has a full part or images."""
+        diagonal, full, _ = self.formed()
+        assert full is not None
+        return full if diagonal is None else full + torch.diag_embed(diagonal)
 
     def dense(self) -> Tensor:
         """The matrix of what is ``scaled`` and has a full part, in its place."""

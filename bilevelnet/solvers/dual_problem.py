@@ -15,9 +15,11 @@ from torch import Tensor
 
 from ..legendre import Legendre, Mahalanobis
 from ..maps import Near
+from ..numerics.conjugate_gradient import conjugate_gradient
 from ..numerics.jacobian import symmetric_jacobian
 from ..numerics.splitting import LOOSE, Point
 from ..regularizers.lens import Lens
+from .curvature import Curvature
 from .newton import NewtonMap
 from .split import Split
 
@@ -62,6 +64,7 @@ class Dual:
         self.scale = torch.linalg.vector_norm(vectors(v, len(self.batch)), dim=-1, keepdim=True)
         sigma = convexity(split.phi, v, len(self.batch))
         self.sigma, self.steady = sigma, bool((sigma > 0).all())
+        self.patient = True  # whether conjugate gradients found every direction
         self.near: Near | None = None  # the last z and u, from which a search inside starts
 
     def _fixed(self) -> Tensor | None:
@@ -114,12 +117,42 @@ class Dual:
             values = values + vectors(body.value(p), len(self.batch)).sum(-1)
         return torch.cat(found, -1), values.unsqueeze(-1)
 
-    def direction(self, curvature: Tensor, x: Tensor, step: Tensor, r: Tensor, shift: Tensor) -> Tensor:
+    def direction(self, curvature: Curvature, x: Tensor, step: Tensor, r: Tensor, shift: Tensor, tol: Tensor) -> Tensor:
+        if self.patient:  # as many products as cost what forming and factoring do
+            d, self.patient = self._by_products(curvature, x, step, r, shift, tol, r.shape[-1] // 3)
+            if self.patient:
+                return d
         return -torch.linalg.solve_ex(self.system(curvature, x, step, shift), r.unsqueeze(-1))[0].squeeze(-1)
 
-    def system(self, curvature: Tensor, x: Tensor, step: Tensor, shift: Tensor) -> Tensor:
+    def _by_products(
+        self, curvature: Curvature, x: Tensor, step: Tensor, r: Tensor, shift: Tensor, tol: Tensor, most: int
+    ) -> tuple[Tensor, bool]:
+        """(d, whether it was found), by at most ``most`` conjugate gradients where all products are cheap.
+
+        With D = I − E and G = γ A ∇²ψ* Aᵀ + shift, (E + D G) d = −r has d = D q − r for the q with
+        (D E + D G D) q = D (G − I) r, whose matrix is symmetric.
+        """
+        kept = [body.prox_product(at, s, len(self.batch)) for body, at, s in self._parts(x, step)]
+        if any(k is None for k in kept) or not curvature.cheap:
+            return r, False
+
+        def inside(t: Tensor) -> Tensor:  # D t
+            parts = zip(kept, t.split(self.sizes, -1), strict=True)
+            return t - torch.cat([k(part) for k, part in parts], -1)  # type: ignore[misc]
+
+        def bend(t: Tensor) -> Tensor:  # (G − I) t
+            return step * (curvature @ t) + (shift - 1) * t
+
+        def times(q: Tensor) -> Tensor:
+            own = inside(q)
+            return own + inside(bend(own))
+
+        q, bad, unfinished = conjugate_gradient(times, inside(bend(r)), tol, most)
+        return inside(q) - r, not bool((bad | unfinished).any())
+
+    def system(self, curvature: Curvature, x: Tensor, step: Tensor, shift: Tensor) -> Tensor:
         """E + (I − E)(γ A ∇²ψ* Aᵀ + shift), E the derivative of γ p in x."""
-        scaled = curvature * step.unsqueeze(-1)
+        scaled = curvature.matrix() * step.unsqueeze(-1)
         scaled.diagonal(dim1=-2, dim2=-1).add_(shift)
         kept = self._prox_jacobian(x, step)
         if kept.ndim == x.ndim:
@@ -143,24 +176,29 @@ class Dual:
             begin = end
         return total
 
-    def curvature(self, y: Tensor) -> Tensor:
+    def curvature(self, y: Tensor) -> Curvature:
+        """A ∇²ψ* Aᵀ."""
         if self.fixed is not None:
-            return self.fixed
+            return Curvature(None, self.fixed)
         w = self.point(y)[1]
         if self.split.diagonal:
-            gain = vectors(self.split.inner.gain(w)[2], len(self.batch)).unsqueeze(-2)
-            return (self.rows * gain) @ self.rows.mT
+            gain = vectors(self.split.inner.gain(w)[2].broadcast_to(w.shape), len(self.batch))
+            found = Curvature(None, None, ((self.rows.mT, gain),))
+            return found if self.steady else found.formed()  # of which the step asks
         if isinstance(self.split.inner, NewtonMap) and self.near is not None:
-            return self.rows @ self.split.inner.response(self.near, self.rows).movedim(0, -1)
+            return Curvature(None, self.rows @ self.split.inner.response(self.near, self.rows).movedim(0, -1))
         gain = symmetric_jacobian(lambda t: self.split.inner.point(t)[0], w, self.split.event_ndim)
-        return self.rows @ gain @ self.rows.mT
+        return Curvature(None, self.rows @ gain @ self.rows.mT)
+
+    def largest(self, curvature: Curvature) -> Tensor:
+        return curvature.matrix().abs().sum(-1).amax(-1, keepdim=True)
 
     def first_step(self, y: Tensor) -> Tensor:
         """γ ≤ 1/L, L the largest curvature at y, or everywhere where φ is strongly convex."""
         known = self.sigma
         if not self.steady:
             # Where ψ* is flat, 1/eps: what is too long is halved there.
-            known = 1 / torch.linalg.matrix_norm(self.curvature(y)).clamp(torch.finfo(y.dtype).eps)
+            known = 1 / torch.linalg.matrix_norm(self.curvature(y).matrix()).clamp(torch.finfo(y.dtype).eps)
         return known.broadcast_to(self.batch).unsqueeze(-1).clone()
 
     def misses(self, y: Tensor, step: Tensor) -> Tensor:
@@ -179,7 +217,7 @@ class Dual:
             beyond = torch.maximum(beyond, torch.where(gap > loose * sum(own), r * gap, 0.0))
         if not bool((beyond > 0).any()):
             return beyond > 0
-        gain = torch.linalg.matrix_norm(self.curvature(y)) / step.squeeze(-1)
+        gain = torch.linalg.matrix_norm(self.curvature(y).matrix()) / step.squeeze(-1)
         return beyond > loose * gain.sqrt() * (size + self.scale.squeeze(-1))  # w = v − Σ A_iᵀ y_i may cancel
 
     def _norm(self, x: Tensor) -> Tensor:
