@@ -78,11 +78,13 @@ def all_below(code: Tensor, limit: int) -> bool:
 
 
 def check_floating(x: Any, name: str) -> None:
-    """InputError unless x is a floating-point torch tensor."""
+    """InputError unless x is a dense floating-point torch tensor."""
     if not isinstance(x, Tensor):
         raise InputError(f"{name} is a {type(x).__module__}.{type(x).__name__}; give a torch tensor (torch.as_tensor)")
     if not x.is_floating_point():
         raise InputError(f"{name} has dtype {x.dtype}; give a floating-point tensor, e.g. {name}.float()")
+    if x.layout != torch.strided:
+        raise InputError(f"{name} has layout {x.layout}; give a dense tensor, e.g. {name}.to_dense()")
 
 
 def check_count(x: Any, name: str, least: int = 1) -> int:

@@ -112,6 +112,8 @@ def test_a_warm_start_needs_no_interior_steps() -> None:
         ({"max_iter": 0}, "max_iter >= 1"),
         ({"max_iter": 2.5}, "max_iter >= 1 is needed, a whole number, not 2.5"),
         ({"init": torch.ones(3)}, "init has shape"),
+        ({"init": 3.0}, "init is a float; give a nearby Solution"),
+        ({"Q": torch.eye(2).to_sparse()}, "Q has layout torch.sparse_coo; give a dense tensor"),
         ({"on_failure": "explode"}, "unknown on_failure"),
     ],
 )
@@ -159,6 +161,15 @@ def test_a_rounded_semidefinite_matrix(dtype: torch.dtype) -> None:
     below = torch.diag(torch.tensor([1.0, -4 * torch.finfo(dtype).eps])).to(dtype)
     with pytest.raises(bln.InputError, match="positive semidefinite"):
         qp(below, torch.ones(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_bound_holds_for_the_rounded_solution(dtype: torch.dtype) -> None:
+    program = [t.to(dtype) for t in draw(3, 4, 1, 6)]
+    given, exact = solve_qp(*program), solve_qp(*(t.double() for t in program))
+    missed = (given.z.double() - exact.z).norm(dim=-1)
+    assert bool((missed > exact.error_bound).any())
+    assert bool((missed <= given.error_bound + exact.error_bound).all())
 
 
 @pytest.mark.parametrize("large", [1e6, 1e11, 1e13, 1e15])

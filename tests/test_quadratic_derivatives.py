@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, hessian, jvp, vmap
 
-from bilevelnet.interop import qp
+from bilevelnet.interop import QPLayer, qp, solve_qp
 
 
 def answers(*program: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,6 +90,25 @@ def test_nothing_raises_under_transforms() -> None:
         z = run(q)
         assert torch.equal(z[0], torch.tensor([-1.0, -1.0]))
         assert z[1].isnan().all()
+
+
+def test_a_graph_of_any_batch() -> None:
+    """Exported with three programs, called with seven."""
+    batch = torch.export.Dim("batch")
+    three, seven = (tuple(t for k, t in enumerate(draw(size, 4, 1, 6)) if k not in (2, 3)) for size in (3, 7))
+    exported = torch.export.export(QPLayer(), three, dynamic_shapes=tuple({0: batch} for _ in three))
+    assert torch.equal(exported.module()(*seven), QPLayer()(*seven))
+
+
+def test_a_solution_compiles() -> None:
+    program = draw(3, 4, 1, 6)
+
+    def known(*program: Tensor) -> tuple[Tensor, ...]:
+        sol = solve_qp(*program)
+        return sol.z, sol.status, sol.residual, sol.error_bound
+
+    for a, b in zip(torch.compile(known, fullgraph=True, backend="eager")(*program), known(*program), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_dependent_and_weakly_active_rows_have_finite_derivatives() -> None:

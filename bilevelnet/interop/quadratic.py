@@ -45,7 +45,7 @@ def qp(
 
     Q (…, n, n) positive semidefinite (its symmetric part counts), q (…, n), A (…, p, n), b (…, p), G (…, m, n),
     h (…, m): leading dimensions broadcast, and the gradient of what is shared is summed over the batch. Either pair may
-    be left out. Solved in float64 whatever the dtype, to the last digits: pivoting, or an interior point, finds the rows
+    be left out. Solved in float64 whatever the dtype, to the last digits: pivoting or an interior point finds the rows
     that hold with equality, whose linear system gives z, the multipliers and every derivative. Rows whose slack is zero
     count among them, also with a multiplier of zero. Where they depend on one another, the multipliers are some of the
     many, with derivatives of least size. ``init``: a nearby Solution, or its z.
@@ -62,9 +62,10 @@ def solve_qp(
 ) -> Solution:
     """``qp`` with everything known about the answer.
 
-    residual: ‖(Qz + q + Aᵀy + Gᵀλ, Az − b, min(λ, h − Gz))‖. error_bound ≥ ‖z − z*‖ from it, where Q is positive
-    definite, else ∞. multipliers: "equality" y and "inequality" λ, where an element is infeasible the combination with
-    Aᵀy + Gᵀλ = 0, λ ≥ 0, bᵀy + hᵀλ = −1; "direction": where it is unbounded, d with Qd = 0, Ad = 0, Gd ≤ 0, qᵀd = −1.
+    residual: ‖(Qz + q + Aᵀy + Gᵀλ, Az − b, min(λ, h − Gz))‖ in float64. error_bound ≥ ‖z − z*‖ from it, with the
+    rounding to the dtype of z, where Q is positive definite, else ∞. multipliers: "equality" y and "inequality" λ;
+    where an element is infeasible, the combination with Aᵀy + Gᵀλ = 0, λ ≥ 0, bᵀy + hᵀλ = −1; "direction": where it is
+    unbounded, d with Qd = 0, Ad = 0, Gd ≤ 0, qᵀd = −1.
     """
     return Solved(given(Q, q, A, b, G, h), **options).solution()
 
@@ -106,7 +107,7 @@ class Solved:
 
     def solution(self) -> Solution:
         """The whole Solution; residual and bound in float64 arithmetic."""
-        (residual, bound), found = self.solved.certificate(), self.solved.found
+        (residual, bound), found = self.solved.certificate(self.z), self.solved.found
         equality, inequality = self._parts(torch.where(self._is(INFEASIBLE), found.w, self.w))
         direction = torch.where(self._is(UNBOUNDED), found.z, 0.0).to(self.data.dtype)
         multipliers = {"equality": equality, "inequality": inequality, "direction": direction}

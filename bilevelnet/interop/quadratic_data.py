@@ -27,6 +27,8 @@ class Data(Program):
         """(z, w) of ``init``, the multipliers 0 where it has none."""
         if init is None:
             return None
+        if not isinstance(init, (Solution, Tensor)):
+            raise InputError(f"init is a {type(init).__name__}; give a nearby Solution, or its z")
         z, known = (init.z, init.multipliers) if isinstance(init, Solution) else (init, {})
         if z.shape != self.q.shape:
             raise InputError(f"init has shape {tuple(z.shape)}, the solution {tuple(self.q.shape)}")
@@ -134,5 +136,5 @@ def _check_values(some: dict[str, Tensor]) -> None:
 def _stacked(a: Tensor, g: Tensor) -> Tensor:
     if not a.shape[-2] or not g.shape[-2]:
         return g if g.shape[-2] else a
-    batch = max(a.shape[:-2], g.shape[:-2], key=len)
+    batch = (a if a.ndim >= g.ndim else g).shape[:-2]
     return torch.cat([t.expand(*batch, *t.shape[-2:]) for t in (a, g)], -2)

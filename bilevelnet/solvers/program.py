@@ -58,16 +58,17 @@ class Solved:
     w: Tensor
     status: Tensor
 
-    @torch.no_grad()
-    def certificate(self, own: int | None = None) -> tuple[Tensor, Tensor]:
-        """(residual, bound ≥ ‖z − z*‖), of the first ``own`` entries of z, on which the others depend by rows of C:
+    def certificate(self, returned: Tensor) -> tuple[Tensor, Tensor]:
+        """(residual of z, bound ≥ ‖returned − z*‖); ``returned``, in its own dtype, is the first entries of z, on which
+        the others depend by rows of C:
 
         with e that distance, r the force left and σ = λ_min(Q) of the first, σe² ≤ re + Σ |w_i (C z − d)_i|, to first
         order in the distance of the multipliers from those of z*, and with the rounding of each term.
         """
         of, eps = self.program, torch.finfo(torch.float64).eps
-        matrix, c, z, w = (of.matrix + of.matrix.mT).detach() / 2, of.c.detach(), self.found.z, self.found.w
-        n = z.shape[-1] if own is None else own
+        whole, c, z, w = of.matrix.detach(), of.c.detach(), self.found.z, self.found.w
+        matrix = (whole + whole.mT) / 2
+        n = returned.shape[-1]
         force = times(matrix, z) + of.q.detach() + times(c.mT, w)
         slack = of.d.detach() - times(c, z)
         natural = torch.cat([slack[..., : of.p], torch.minimum(w, slack)[..., of.p :]], -1)
@@ -82,6 +83,7 @@ class Solved:
         values = torch.linalg.eigvalsh(matrix[..., :n, :n])
         sigma = values[..., 0] - n * eps * values[..., -1]
         bound = (r + (r**2 + 4 * sigma * gap).sqrt()) / (2 * sigma)
+        bound = bound + torch.linalg.vector_norm(returned.detach().to(z.dtype) - z[..., :n], dim=-1)
         bound = torch.where((sigma > 0) & (self.status <= KINK), bound, torch.inf)
         return torch.where(self.status > MAX_ITER, torch.inf, residual), bound
 
@@ -89,4 +91,5 @@ class Solved:
 def spread(matrix: Tensor, batch: torch.Size) -> Tensor:
     """The matrix without batch dimensions where they are all 1, else with all of them."""
     own = matrix.shape[:-2]
-    return matrix.reshape(matrix.shape[-2:]) if own.numel() == 1 else matrix.expand(*batch, *matrix.shape[-2:])
+    single = all(size == 1 for size in own)  # numel() would fix the batch size of a trace
+    return matrix.reshape(matrix.shape[-2:]) if single else matrix.expand(*batch, *matrix.shape[-2:])

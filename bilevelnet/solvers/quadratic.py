@@ -108,6 +108,7 @@ class QuadraticMap(Map):
         solved = program.solve(_start(program, init), self.solver.max_iter)
         duals = _multipliers(parts, solved.w, solved.program.p)
         z = _on_knots(parts, duals, solved.z[..., :n])
+        returned = z.to(v.dtype)
         totals: dict[int, Tensor] = {}
         for part, y in zip(parts, duals, strict=True):
             y = part.square * (z @ part.rows.mT + part.shift) if part.faces is None else y
@@ -117,13 +118,13 @@ class QuadraticMap(Map):
         multipliers["rows"] = solved.w.detach().to(v.dtype)
         iterations = solved.found.iterations
         return Outcome(
-            z.to(v.dtype),
+            returned,
             self.phi.grad(z).to(v.dtype),
             solved.status.unsqueeze(-1),
             int(iterations) if readable(iterations) else iterations,
             multipliers,
-            lambda: solved.certificate(n)[0].unsqueeze(-1).to(v.dtype),
-            lambda: solved.certificate(n)[1].unsqueeze(-1).to(v.dtype),
+            lambda: solved.certificate(returned)[0].unsqueeze(-1).to(v.dtype),
+            lambda: solved.certificate(returned)[1].unsqueeze(-1).to(v.dtype),
         )
 
     def _program(self, parts: list[Part], v: Tensor, good: Tensor) -> Program:
