@@ -149,6 +149,19 @@ def test_coupled_pairs_are_accepted(name: str) -> None:
     assert certificate.passed, certificate.table()
 
 
+@pytest.mark.parametrize("phi", [bln.legendre.BoltzmannShannon(), bln.legendre.Burg()], ids=["softmax", "burg"])
+def test_multipliers_of_the_size_of_v_cost_no_digit(phi: Any) -> None:
+    """v reaches 1e5, where a multiplier is known to 1e-11; z to eps. Entries of z below the range are left out."""
+    torch.manual_seed(0)
+    layer = bln.BilevelLayer(
+        bln.couplings.Bilinear(4, 4), bln.divergences.Bregman(phi), bln.regularizers.Simplex()
+    ).double()
+    certificate = bln.verify(layer, samples=SAMPLES, seed=5)
+    assert certificate.passed, certificate.table()
+    z = Inclusion(phi, bln.regularizers.Simplex())(torch.tensor([[1e6, -1e6, 0.1]], dtype=torch.float64))
+    assert float(z[0, 0]) == 1.0 - float(z[0, 1:].sum())
+
+
 def test_no_minimiser_anywhere_is_said() -> None:
     layer = bilinear(bln.legendre.Burg())
     with torch.no_grad():

@@ -85,7 +85,7 @@ class BlockSolution(compare.Solution):
 
     def solve(self, v: Tensor, shift: Tensor) -> Tensor:
         def independent(norm: Norm, stream: Tensor, output: Tensor) -> Tensor:
-            return norm.affine(norm.inclusion(stream + shift * (1 + stream.abs())))
+            return norm.affine(norm.inclusion(compare.moved(stream, shift)))
 
         with torch.no_grad(), _hooked(self.norms, independent):
             return self.run(v)
@@ -100,7 +100,7 @@ class NormSolution(compare.Solution):
 
     def solve(self, v: Tensor, shift: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.norm.affine(self.norm.inclusion(v + shift * (1 + v.abs())))
+            return self.norm.affine(self.norm.inclusion(compare.moved(v, shift)))
 
 
 def _norm(norm: Norm, stream: Tensor, generator: torch.Generator) -> Iterator[Row]:
@@ -155,7 +155,7 @@ def _argmin(norms: list[Norm], streams: dict[str, Tensor], output: Tensor) -> It
             continue
         point = norm.dual(v) + (after - v)
         z, found = norm.inclusion(point), norm.plain(after)
-        ends = [norm.inclusion(point + sign * compare.SHIFT * (1 + point.abs() + v.abs())) for sign in (1.0, -1.0)]
+        ends = [norm.inclusion(compare.moved(point, sign * compare.SHIFT, v)) for sign in (1.0, -1.0)]
         slack = (ends[0] - ends[1]).abs() + compare.SHIFT * z.abs()
         at = {"found": found, "independent": z}
         yield Row.of(f"after {norm.name}: z⁺ = argmin f + D + g", (found - z).abs(), slack, at, compare.VALUE_REASON)

@@ -23,10 +23,10 @@ Map = Callable[[Tensor], Tensor]
 
 
 class Solution:
-    """A second solution in two parts: ``prepare(x)``, cheap, then ``solve(v, shift)``, a search, v moved by shift.
+    """A second solution in two parts: ``prepare(x)``, cheap, then ``solve(v, shift)``, a search at ``moved(v, shift)``.
 
     ``inner``: the weights on which ``solve`` depends itself, and not by v alone. ``event_ndim``: the last dimensions of
-    z whose entries are coupled; a small one is then right to eps of the largest.
+    z whose entries are coupled. An equation Σ z = r is met to eps of r, which may move any entry by that.
     """
 
     event_ndim = 0
@@ -108,9 +108,14 @@ def truth(
     for name in (n for n in weights if n not in outer):
         points = torch.stack(_along(weights[name], directions[name], lambda: solution(x)))
         slopes.append(Slope.of(name, directions[name], points, z))
-    entries = z.abs().nan_to_num(0.0)
-    dims = tuple(range(-solution.event_ndim, 0))
+    entries, dims = z.abs().nan_to_num(0.0), tuple(range(-solution.event_ndim, 0))
     return Truth(x, z, spread + SHIFT * (entries.amax(dims, keepdim=True) if dims else entries), slopes)
+
+
+def moved(v: Tensor, shift: Tensor | float, beside: Tensor | float = 0.0) -> Tensor:
+    """v ± shift (1 + |v| + |beside|), up or down by the entry as rounding is: a common move may cancel."""
+    up = torch.randint(2, v.shape[1:], generator=torch.Generator().manual_seed(0)).to(v.device)
+    return v + (2 * up - 1) * shift * (1 + v.abs() + abs(beside))
 
 
 def rows(

@@ -47,13 +47,14 @@ def choose(phi: Legendre, g: Regularizer) -> tuple[str, Solve] | None:
 
 
 def _equation(terms: Terms, v: Tensor, a: Tensor, b: Any, bounds: Interval | None = None) -> Tensor:
-    """⟨a, z⟩ = b: z(τ) = (F')⁻¹(v + τa), and ⟨a, z(τ)⟩ increases."""
+    """⟨a, z⟩ = b: z(τ) = (F')⁻¹(v + τa), and ⟨a, z(τ)⟩ increases. Then again from v + τa, since τ is known to eps τ."""
     problem = Entrywise(terms, bounds)
-
-    def point(s: Tensor) -> Tensor:
-        return problem.solve(v + s.sinh() * a)
-
-    return point(increasing_root(lambda s: (a * point(s)).sum(-1, keepdim=True) - b, _per_event(v)))
+    for _ in range(2):
+        s = increasing_root(
+            lambda s, v=v: (a * problem.solve(v + s.sinh() * a)).sum(-1, keepdim=True) - b, _per_event(v)
+        )
+        v = v + s.sinh() * a
+    return problem.solve(v)
 
 
 def _simplex(terms: Terms, g: Simplex, weight: Any, v: Tensor) -> Tensor:

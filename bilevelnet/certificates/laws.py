@@ -51,6 +51,8 @@ def _residual(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Row:
         error = Entrywise([phi, g]).residual(z, v, ULPS * z.abs().clamp(min=1e-150))
         return Row.of(name, error, SHIFT * (1 + v.abs()), {"v": v, "z": z}, reason)
     prox = Prox(phi, g)
+    told = slope(phi.value, z).isfinite().flatten(1).all(1)  # elsewhere an entry is below the range of floats
+    v, z, lost = v[told], z[told], int((~told).sum())
     u, size = slope(phi.value, z), 1 + _flat(v) + _flat(z)
     reason = "256 eps of v and z, and by how much ∇φ moves over 64 ulp of z"
     if g.event_ndim == 0:
@@ -60,7 +62,7 @@ def _residual(phi: Legendre, g: Regularizer, v: Tensor, z: Tensor) -> Row:
         residual = _flat(v - u - slope(g.value, z))
     else:
         residual = _to_face(g, prox, z, u, v)
-    return Row.of(name, residual, SHIFT * size + _moved(phi, z, u), {"v": v, "z": z}, reason)
+    return Row.of(name, residual, SHIFT * size + _moved(phi, z, u), {"v": v, "z": z}, reason, lost)
 
 
 def _to_face(g: Regularizer, prox: Prox, z: Tensor, u: Tensor, v: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..layer import BilevelLayer
 from ..legendre import Legendre
 from ..regularizers import Regularizer
 from ..regularizers import Zero as NoRegularizer
-from .compare import Solution
+from .compare import Solution, moved
 from .independent import Inclusion
 from .roots import slope
 
@@ -28,7 +28,7 @@ class PairReference(Solution):
         self.event_ndim = max(phi.event_ndim, g.event_ndim)
 
     def solve(self, v: Tensor, shift: Tensor) -> Tensor:
-        return self.inclusion(v + shift * (1 + v.abs()))
+        return self.inclusion(moved(v, shift))
 
 
 class Reference(PairReference):
@@ -88,7 +88,7 @@ class ChainReference(Solution):
         z, u = (Inclusion(phi, NoRegularizer())(v), v) if self.dual else (v, None)
         for step, shared in zip(self.steps, self.shares, strict=True):
             v = step.dual_point(z, u if shared else None)
-            v = v + shift * (1 + v.abs())
+            v = moved(v, shift)
             z, u = step.inclusion(v), None if step.inclusion.g.terms() else v
         return z
 

@@ -50,7 +50,13 @@ def increasing_root(f: Function, shape: torch.Size, near: Tensor | None = None) 
     if len(index):
         ends = tuple(end.reshape(-1)[index].numpy() for end in (low, high))
         result = elementwise.find_root(some, ends, args=(index.numpy(),), tolerances={"xatol": STEP})
-        found.reshape(-1)[index] = torch.from_numpy(result.x)
+        root, sides = torch.from_numpy(result.x), torch.stack([torch.from_numpy(end) for end in ends])
+        # f is 0 to rounding at an end, and had another sign there when it was asked again.
+        lost = torch.from_numpy(result.status == -1)
+        if bool(lost.any()):
+            sizes = torch.stack([torch.from_numpy(abs(some(end, index.numpy()))) for end in ends])
+            root = torch.where(lost, sides.gather(0, sizes.argmin(0, keepdim=True))[0], root)
+        found.reshape(-1)[index] = root
     return found
 
 
