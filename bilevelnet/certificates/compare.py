@@ -115,7 +115,7 @@ def truth(
 def moved(v: Tensor, shift: Tensor | float, beside: Tensor | float = 0.0) -> Tensor:
     """v ± shift (1 + |v| + |beside|), up or down by the entry as rounding is: a common move may cancel."""
     up = torch.randint(2, v.shape[1:], generator=torch.Generator().manual_seed(0)).to(v.device)
-    return v + (2 * up - 1) * shift * (1 + v.abs() + abs(beside))
+    return v + (2 * up - 1) * shift * (1 + v.abs() + torch.as_tensor(beside).abs())
 
 
 def rows(

@@ -50,10 +50,11 @@ def _equation(terms: Terms, v: Tensor, a: Tensor, b: Any, bounds: Interval | Non
     """⟨a, z⟩ = b: z(τ) = (F')⁻¹(v + τa), and ⟨a, z(τ)⟩ increases. Then again from v + τa, since τ is known to eps τ."""
     problem = Entrywise(terms, bounds)
     for _ in range(2):
-        s = increasing_root(
-            lambda s, v=v: (a * problem.solve(v + s.sinh() * a)).sum(-1, keepdim=True) - b, _per_event(v)
-        )
-        v = v + s.sinh() * a
+
+        def excess(s: Tensor, v: Tensor = v) -> Tensor:
+            return (a * problem.solve(v + s.sinh() * a)).sum(-1, keepdim=True) - b
+
+        v = v + increasing_root(excess, _per_event(v)).sinh() * a
     return problem.solve(v)
 
 
