@@ -15,7 +15,7 @@ from .errors import InputError
 from .legendre import Legendre
 from .piece import Scalar
 from .regularizers import Box, Regularizer, Zero
-from .values import at_least_float32
+from .values import all_finite, at_least_float32
 
 
 class Prox:
@@ -46,6 +46,8 @@ class Prox:
         if not self.phi.steep and isinstance(domain, Interval):  # the ends of dom φ are constraints
             both = g + Box(domain.lo, domain.hi)
             g = both if both.proximable else g
+        if not all_finite(u):
+            u = self._beside(z, u)
         distance = g.distance(z, torch.where(v == -torch.inf, v, v - u))  # a masked entry may have u = −∞ too
         if g.event_ndim == 0:
             return torch.linalg.vector_norm(distance, dim=self.dims, keepdim=True) if self.dims else distance
@@ -54,6 +56,15 @@ class Prox:
         for d in sorted(self.dims, reverse=True):
             distance = distance.unsqueeze(d)
         return distance
+
+    def _beside(self, z: Tensor, u: Tensor) -> Tensor:
+        """u, and where z underflowed to an end of dom φ, with an infinite u, that of the least number inside."""
+        if self.phi.event_ndim:
+            return u
+        least = -u.sign() * torch.finfo(z.dtype).tiny
+        under = u.isinf() & (z == 0) & self.phi.domain.interior(least)
+        inner = torch.as_tensor(inner_point(self.phi.domain), dtype=z.dtype, device=z.device)
+        return torch.where(under, self.phi.grad(torch.where(under, least, inner)), u)
 
     def error_bound(self, residual: Tensor) -> Tensor | None:
         """residual/σ ≥ ‖z − z*‖, or None where no σ > 0 is known."""

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..domains import Domain, Interval, Preimage
 from ..errors import InputError
 from ..legendre import Legendre
+from ..problem import inner_point
 from ..regularizers import Regularizer, Sum
+from ..values import readable
 from . import span
 
 Inverse = Callable[[Any, Any, Tensor], Tensor]
@@ -148,4 +151,23 @@ class Absorbed:
             return w * (self.phi.span()[name] / self.coefficients()[name])  # type: ignore[index]
         if set(self.phi.span() or ()) == {"linear"}:
             return self.phi.grad(z)  # m z, also where a barrier holds z at 0 or h'(z) underflows to −∞
-        return w - self.slope(z)
+        push = self.slope(z)
+        return w - push if self.phi.event_ndim else self._sharper(push, w, z)
+
+    def _sharper(self, push: Tensor, w: Tensor, z: Tensor) -> Tensor:
+        """u = w − h'(z), or ∇φ(z) where that keeps more digits."""
+        phi: Any = self.phi
+        with torch.no_grad():
+            rest = sum(t.hessian(z) for t in self.terms)  # type: ignore[attr-defined]
+            cancels = keeps_more(phi.grad(z), phi.hessian(z), push, rest, w, z)
+            if readable(cancels) and not cancels.is_cuda and not bool(cancels.any()):
+                return w - push
+        inner = torch.as_tensor(inner_point(self.domain), dtype=z.dtype, device=z.device)
+        return torch.where(cancels, phi.grad(torch.where(cancels, z, inner)), w - push)
+
+
+def keeps_more(level: Tensor, bend: Tensor, push: Tensor, rest: Tensor, w: Tensor, z: Tensor) -> Tensor:
+    """Whether ∇φ(z) = level keeps more digits of u than w − push with push = h'(z); bend = φ''(z), rest = h''(z)."""
+    size = z.abs().clamp(min=torch.finfo(z.dtype).tiny)  # below it floats lose their digits
+    own, other = level.abs() + bend * size, w.abs() + push.abs() + rest * size  # what eps is a part of
+    return 16 * own < other  # 16: four bits are worth another look at ∇φ

@@ -73,7 +73,9 @@ class Regularizer(Piece):
             return self.drop(torch.linalg.vector_norm(z - self.prox(z + y, 1.0), dim=self.dims, keepdim=True))
         left, right = self.derivatives(z)
         gap = torch.maximum(torch.maximum(left - y, y - right), torch.zeros_like(y))
-        return torch.where(self.domain.contains(z), gap, torch.inf)
+        domain = self.domain
+        under = (z == 0) & ((domain.lo == 0) | (domain.hi == 0))  # it stands for what underflows, at an open end too
+        return torch.where(domain.contains(z) | under, gap, torch.inf)
 
     def pieces(self) -> tuple[Sequence[Scalar], Sequence[Scalar]] | None:
         """(knots t_1 ≤ … ≤ t_K, slopes s_0 ≤ … ≤ s_K) where g is separable and piecewise linear, else None."""
@@ -193,10 +195,11 @@ class Separable(Regularizer):
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
         # Some ulp to either side: beyond the rounding of a kink that was searched; g'' moves g' by no more than that.
         nudge = 64 * torch.finfo(z.dtype).eps * z.abs().clamp(min=torch.finfo(z.dtype).tiny ** 0.5)
-        left, right = self.grad(z - nudge), self.grad(z + nudge)
-        domain = self.domain
+        domain, below, above = self.domain, z - nudge, z + nudge
         if domain == Interval():
-            return left, right
+            return self.grad(below), self.grad(above)
+        left = self.grad(torch.where(below > domain.lo, below, z))
+        right = self.grad(torch.where(above < domain.hi, above, z))
         return torch.where(z <= domain.lo, -torch.inf, left), torch.where(z >= domain.hi, torch.inf, right)
 
     def prox(self, v: Tensor, step: Scalar = 1.0) -> Tensor:

@@ -156,10 +156,30 @@ class Equation:
         if not self.bounded:
             return torch.full_like(x, endless, dtype=torch.int8)
         z = inner.gain(self.shifted(x, v))[0]
-        domain = common_domain(self.phi, [*self.separable, *([] if self.piece is None else [self.piece])])
-        stuck = (at_end(domain, z) | (self.normal(z, v) == 0) | ~keep).all(self.dim, keepdim=True)
-        stuck = stuck & z.isfinite().all(self.dim, keepdim=True)
+        stuck = self._stuck(at_end(self._common, z), z, v, keep) & z.isfinite().all(self.dim, keepdim=True)
         return torch.where(jump, INVALID, torch.where(stuck, INFEASIBLE, endless))
+
+    def flat(self, slope: Tensor, x: Tensor, size: Callable[[], Tensor]) -> Tensor:
+        """Whether x moves the equation by less than its rounding, as where every entry is at an end of the domain."""
+        return slope * (1 + x.abs()) <= torch.finfo(x.dtype).eps * self.terms(size)
+
+    def outside(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """Whether the equation is met at ends alone that do not belong to the domain: at 1 of (−1, 1), by Σ z = n."""
+        if not self.bounded:
+            return torch.zeros_like(x, dtype=torch.bool)
+        z, domain = inner.gain(self.shifted(x, v))[0], self._common
+        lo, hi = (torch.as_tensor(e, dtype=z.dtype, device=z.device) for e in (domain.lo, domain.hi))
+        at, end = at_end(domain, z), torch.where(z - lo < hi - z, lo, hi)
+        met = self.missed(x, kept(torch.where(at, end, z), keep, 0.0), z, v) == 0
+        return met & self._stuck(at & ~domain.contains(end), z, v, keep)
+
+    @property
+    def _common(self) -> Interval:
+        return common_domain(self.phi, [*self.separable, *([] if self.piece is None else [self.piece])])
+
+    def _stuck(self, at: Tensor, z: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        """Whether every entry that is in the equation is ``at`` an end."""
+        return (at | (self.normal(z, v) == 0) | ~keep).all(self.dim, keepdim=True)
 
     def last(self, x: Tensor) -> Tensor:
         """An x at which z can be looked at, where the search for one ran away to x."""

@@ -21,7 +21,8 @@ from ..numerics.search import search
 from ..regularizers import Smooth
 from ..solution import CONVERGED, INVALID, KINK, MAX_ITER, UNBOUNDED
 from ..values import all_below, all_finite, readable, tracked
-from .charts import at_end, chart, common_domain, origin, total, unchart
+from .charts import at_end as at_end_of
+from .charts import chart, common_domain, origin, total, unchart
 from .look import Look, derivatives_of, look_at
 from .twin import Held, Twin, tensors_of
 
@@ -134,12 +135,15 @@ class Inverse:
             z = self._primal(x)
             # Where one look tells that every root is found, there is nothing to mark entry by entry.
             plain = self.tol == 0 and all_below(code, FOUND) and all_finite(z)
-            beyond = jump = unfinished = torch.zeros_like(z, dtype=torch.bool)
+            beyond = jump = unfinished = under = torch.zeros_like(z, dtype=torch.bool)
             if not plain:
                 beyond = ~z.isfinite()  # the range of floats
                 # Beside an end of dom φ, where z is rounded, ∇φ jumps from float to float: no kink.
-                at_end = self.at_end(z)
+                at_end = at_end_of(self.common, z)
                 jump = (code == JUMP) & ~at_end
+                # The root is nearer to an end at 0 than floats tell: 0 is its rounding.
+                under = (code == JUMP) & at_end & (z.abs() <= torch.finfo(z.dtype).tiny)
+                z = torch.where(under, 0.0, z)
                 unfinished = ((code == LIMIT) | (self.tol > 0)) & ~at_end
             look = self._look(z, w, jump, single(tensors))
             jump, sound = look.jump, look.sound
@@ -154,8 +158,10 @@ class Inverse:
             return Point(z, u, code, iterations)
         moves = any(t.requires_grad for t in tensors)
         found = torch.where(jump & ~stated, KINK, CONVERGED) if moves else torch.zeros_like(code)
-        if not self.in_dual:  # z underflows, and with it what u could be told from
-            beyond = beyond | ~u.detach().isfinite()
+        if not self.in_dual:  # what u could be told from is out of range; ∇φ(0) is infinite where φ ends at 0
+            end = torch.where(torch.as_tensor(self.phi.domain.lo == 0), -torch.inf, torch.inf).to(u)
+            u = torch.where(under & u.detach().isnan(), end, u)
+            beyond = beyond | ~(u.detach().isfinite() | (under & u.detach().isinf()))
         found = torch.where(sound & ~beyond & ~self._overflows(x, code), found, INVALID)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(code == NONE, UNBOUNDED, found))
         if bounded:  # on its edge a rounded residual is 0 far out
@@ -173,7 +179,7 @@ class Inverse:
 
     def at_end(self, z: Tensor) -> Tensor:
         """Where z is an end of dom φ as far as floats tell."""
-        return at_end(self.phi.domain, z)
+        return at_end_of(self.phi.domain, z)
 
     def _primal(self, x: Tensor) -> Tensor:
         return self.phi.grad_conjugate(x) if self.in_dual else chart(self.common, x)[0]
@@ -205,22 +211,23 @@ class Inverse:
         """(z, u) with derivatives, none where there is no root: there they are taken at an inner point."""
         lost = none | ~w.detach().isfinite()
         if readable(lost) and not lost.is_cuda and not bool(lost.any()):
-            return self._attached(x, look, unfinished, w)
-        found = self._attached(torch.where(lost, 0.0, x), look, unfinished, torch.where(lost, 0.0, w))
+            return self._attached(x, z, look, unfinished, w)
+        inner = torch.where(lost, 0.0, x)
+        found = self._attached(
+            inner, torch.where(lost, self._primal(inner), z), look, unfinished, torch.where(lost, 0.0, w)
+        )
         last = torch.where(w.isfinite(), z, torch.nan), w.detach()
         return torch.where(lost, last[0], found[0]), torch.where(lost, last[1], found[1])
 
-    def _attached(self, x: Tensor, look: Look, unfinished: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    def _attached(self, x: Tensor, z0: Tensor, look: Look, unfinished: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.in_dual:
             z = self.phi.grad_conjugate(x)
             slope = 1 + sum(t.hessian(z) for t in self.terms) / self.phi.hessian(z)
             root = _attach(lambda u: u + self.slope(self.phi.grad_conjugate(u)) - w, x, slope, torch.zeros_like(x))
             u = torch.where(look.jump, x, root)
             return self.phi.grad_conjugate(u), u
-        domain = self.common
-        z0, _ = chart(domain, x)
         curvature = self.phi.hessian(z0) + sum(t.hessian(z0) for t in self.terms)
-        root = _attach(lambda z: self.grad(z) - w, z0, curvature, chart(domain, torch.zeros_like(x))[0])
+        root = _attach(lambda z: self.grad(z) - w, z0, curvature, self._primal(torch.zeros_like(x)))
         return torch.where(look.jump, z0, root), self._dual(z0, look, unfinished, w, root)
 
     def _on_kinks(self, z: Tensor, u: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import regularizers
+from ..closed_forms.absorb import keeps_more
 from ..legendre import Separable
 from ..numerics.derivative import derivatives
 from ..values import readable
-from .charts import at_end, total
+from .charts import at_end, common_domain, total
 
 
 class Look(NamedTuple):
@@ -28,22 +29,19 @@ class Look(NamedTuple):
 
 def look_at(phi: Any, terms: list[Any], rough: list[Any], z: Tensor, w: Tensor, jump: Tensor) -> tuple[Tensor, ...]:
     """The fields of a Look at z, a root of ∇φ + Σ h' = w; the terms ``rough`` may have kinks."""
-    eps, tiny = torch.finfo(z.dtype).eps, torch.finfo(z.dtype).tiny
     (level, *pushes), (bend, *bends) = derivatives_of([phi, *terms], z)
     push, rest = (total(d) if terms else torch.zeros_like(z) for d in (pushes, bends))
     slope = level + push
     sound = ~(bend + rest < 0)
     lost = slope.isnan()
     if _some(lost):
-        sound = sound & ~(lost & ~at_end(phi.domain, z))
+        sound = sound & ~(lost & ~at_end(common_domain(phi, terms), z))
     if rough:
         left, right = (sum(ends).detach() for ends in zip(*(t.derivatives(z) for t in rough), strict=True))
         # 1: slopes of the user's may be a rest of terms of that size, whose rounding is no kink.
-        noise = eps**0.5 * (1 + left.abs() + right.abs())
+        noise = torch.finfo(z.dtype).eps ** 0.5 * (1 + left.abs() + right.abs())
         jump, sound = jump | (right - left > noise), sound & ~(left - right > noise)
-    size = z.abs().clamp(min=tiny)  # below it floats lose their digits
-    own, other = level.abs() + bend * size, w.abs() + push.abs() + rest * size  # what eps is a part of
-    return jump, sound, w - push, 16 * own < other  # 16: four bits are worth another look at ∇φ
+    return jump, sound, w - push, keeps_more(level, bend, push, rest, w, z)
 
 
 def _some(mask: Tensor) -> bool:

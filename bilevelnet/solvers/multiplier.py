@@ -18,7 +18,7 @@ from ..numerics.bracket import FOUND, JUMP, LIMIT, NONE, Evaluation, Function
 from ..numerics.search import search
 from ..problem import Prox, anchor
 from ..regularizers import Regularizer, Sum, Zero
-from ..solution import CONVERGED, INVALID, MAX_ITER, UNBOUNDED
+from ..solution import CONVERGED, INFEASIBLE, INVALID, MAX_ITER, UNBOUNDED
 from ..values import all_finite, readable, tracked
 from .base import Iterative
 from .equation import kept
@@ -124,9 +124,10 @@ class MultiplierMap(Map):
 
     @torch.no_grad()
     def _look(self, x: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, bool]:
-        """(d residual/dx, whether one look tells that every event meets its equation)."""
+        """(d residual/dx, whether one look tells that every event meets its equation, at a point that moves with x)."""
         value, slope, size = self.split.probe(x.detach(), v.detach(), keep)
-        missed = self.split.equation.beyond(value, size)
+        equation = self.split.equation
+        missed = equation.beyond(value, size) | equation.flat(slope, x, size)
         return slope.detach(), readable(missed) and not missed.is_cuda and not bool(missed.any())
 
     @torch.no_grad()
@@ -189,6 +190,7 @@ class MultiplierMap(Map):
         failure = equation.failure(inner, x, v, keep, jump)
         failure = torch.where(beyond & (failure == UNBOUNDED), INVALID, failure)
         status = torch.where(code == LIMIT, MAX_ITER, torch.where(lost, failure, CONVERGED))
+        status = torch.where(equation.outside(inner, x, v, keep), INFEASIBLE, status)
         inside = inner.solve(torch.where(lost, anchor(self.phi, v), equation.shifted(x, v)))
         within = torch.where(inside.z.isinf(), INVALID, inside.status)
         if asleep is not None:
