@@ -159,6 +159,13 @@ class Piece(nn.Module, metaclass=_Built):
             )
         super().__setattr__(name, value)
 
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """tensor * piece: a graph of torch.compile does not hand it to ``__rmul__`` as Python does."""
+        if func in (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul) and isinstance(args[1], Piece):
+            return args[1].__rmul__(args[0])
+        return NotImplemented
+
     def check_weights(self) -> None:
         """InputError unless the weights suit one another, as lo ≤ hi; called after construction and after loading."""
 
@@ -216,7 +223,10 @@ class Piece(nn.Module, metaclass=_Built):
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 learned = "learned " if f"raw_{name}" in self._parameters else ""
-                value = f"{learned}{value.item():.4g}" if value.numel() == 1 else f"{learned}tensor{tuple(value.shape)}"
+                value = (
+                    f"{value.item():.4g}" if value.numel() == 1 and readable(value) else f"tensor{tuple(value.shape)}"
+                )
+                value = f"{learned}{value}"
             else:
                 value = f"{value:g}"
             shown.append(f"{name}={value}")

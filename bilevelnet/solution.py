@@ -50,7 +50,7 @@ class Solution:
 
     z: the minimiser. dual: u = ∇φ(z), or None where the solver has none. status: per element, ``Status`` as int8.
     residual: dist(v, ∇φ(z) + ∂g(z)) in dual units, per element; a z that underflowed to 0 stands for all numbers below
-    the least of its dtype, so that 0 says there that the minimiser rounds to z. error_bound: residual/σ ≥ ‖z − z*‖, up to
+    the least of its dtype, so that 0 says there that the minimiser rounds to z. error_bound: residual/σ ≥ ‖z − z*‖, to
     the rounding of z, where φ is σ-strongly convex, else None. iterations: of the search, 0 for a closed form.
     multipliers: of the constraints, where the solver knows them. solver: its name.
     """

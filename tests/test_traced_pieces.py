@@ -28,6 +28,7 @@ CASES = {
     "by value": lambda v, lam: bln.bregman_prox(MyEntropy(), MyPenalty(lam), v),
     "closed form": lambda v, lam: bln.bregman_prox(L.BoltzmannShannon(), R.L1(lam), v),
     "calculus": lambda v, lam: bln.bregman_prox(L.Softplus(beta=2.0), 0.5 * R.L1(lam) + R.Box(0.1, 1.0), v),
+    "multiples": lambda v, lam: bln.bregman_prox(lam * L.Tanh(), lam * (R.L1(0.2) + R.Huber(0.1)), v),
     "multiplier": lambda v, lam: bln.bregman_prox(L.Tanh(), R.L1Ball(lam), v),
 }
 
@@ -60,3 +61,18 @@ def test_a_remade_piece_keeps_no_tensor_of_the_graph() -> None:
     torch.testing.assert_close(g.value(z), expected)
     remade.load(remade.empty)
     assert all(t.is_meta for t in g.tensors())
+
+
+def test_a_tensor_times_a_piece_is_a_piece_times_a_tensor() -> None:
+    """In a trace, which hands tensor * piece to torch; what is no multiple is refused with Python's words."""
+    lam = torch.tensor(0.7, dtype=F64, requires_grad=True)
+    v = torch.linspace(-2, 2, 4, dtype=F64)
+
+    def f(v: Tensor, lam: Tensor) -> Tensor:
+        return bln.bregman_prox(L.FermiDirac(), lam * R.L1(0.5), v)
+
+    z = torch.compile(f, fullgraph=True, backend="eager")(v, lam)
+    assert torch.equal(z, f(v, lam))
+    assert torch.equal(*(torch.autograd.grad(x.sum(), lam)[0] for x in (z, f(v, lam))))
+    with pytest.raises(TypeError, match="unsupported operand"):
+        lam + R.L1(0.5)  # type: ignore[operator]

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..domains import Interval, Preimage
 from ..errors import InputError
 from ..piece import Scalar, Weight
+from ..values import readable
 from .base import Legendre
 from .total import Total
 
@@ -159,5 +160,5 @@ def _infinite(x: Scalar) -> bool:
 
 def _name(x: Scalar) -> str:
     if isinstance(x, Tensor):
-        return "tensor" if x.numel() != 1 else f"{x.item():.4g}"
+        return f"{x.item():.4g}" if x.numel() == 1 and readable(x) else "tensor"
     return f"{x:g}"
