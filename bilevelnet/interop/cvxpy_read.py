@@ -185,34 +185,27 @@ class Table:
     def __init__(self, variables: list[Any], atoms: list[tuple[Any, Any]], expressions: list[Any], parameters: Any):
         import cvxpy as cp
         import scipy.sparse as sp
-        from cvxpy.reductions.inverse_data import InverseData
-        from cvxpy.utilities.coeff_extractor import CoeffExtractor
+        from cvxpy.cvxcore.python.canonInterface import get_problem_matrix
+        from cvxpy.lin_ops.lin_op import CONSTANT_ID
 
         every = [*variables, *(t for _, t in atoms)]
-        holds = [cp.sum(v) == 0 for v in every] + [cp.sum(p) == 0 for p in parameters.parameters]
-        data = InverseData(cp.Problem(cp.Minimize(0), holds))
+        *starts, self.end = np.cumsum([0, *(v.size for v in every)]).tolist()
+        self.starts = {v.id: start for v, start in zip(every, starts, strict=True)}
+        sizes = {CONSTANT_ID: 1, **{p.id: p.size for p in parameters.parameters}}
+        places = {p.id: int(start) for p, start in zip(parameters.parameters, parameters.offsets, strict=False)}
+        places[CONSTANT_ID] = parameters.total
+        height = sum(e.size for e in expressions)
+        forms = [e.canonical_form[0] for e in expressions]
         try:
             # cvxpy's fastest where parameters have many entries, and as fast as its default where they have few
-            table = sp.coo_array(CoeffExtractor(data, cp.COO_CANON_BACKEND).affine(expressions))
+            backend = cp.COO_CANON_BACKEND
+            entries = get_problem_matrix(forms, self.end, self.starts, sizes, places, height, backend)
         except NotImplementedError as missing:  # cumsum and cumprod are known to cvxpy in standard form only
             raise InputError("an affine function of which cvxpy states no matrix") from missing
+        table = sp.coo_array(entries)
         table.sum_duplicates()
-        height = sum(e.size for e in expressions)
-        self.row, column = table.row % height, table.row // height
-        order = np.full(data.x_length + 1, -1)
-        offset, self.starts = 0, {}
-        for v in every:
-            self.starts[v.id] = offset
-            order[data.var_offsets[v.id] : data.var_offsets[v.id] + v.size] = np.arange(offset, offset + v.size)
-            offset += v.size
-        order[-1] = self.end = offset
-        self.column, self.data = order[column], table.data
-        place = np.full(table.shape[1], -1)
-        for p, start in zip(parameters.parameters, parameters.offsets, strict=False):
-            own = data.param_id_map[p.id]
-            place[own : own + p.size] = np.arange(start, start + p.size)
-        place[-1] = parameters.total
-        self.parameter = place[table.col]
+        self.row, self.column = table.row % height, table.row // height
+        self.parameter, self.data = table.col, table.data
         self.parameters, self.n = parameters, sum(v.size for v in variables)
         self.atoms, self.expressions = atoms, expressions
         self.ends = np.cumsum([0, *(e.size for e in expressions)])
