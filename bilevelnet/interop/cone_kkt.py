@@ -54,23 +54,39 @@ class Point:
         n = len(self.x)
         return Point(self.program, self.x - step[:n], self.w - step[n:], self.s, self.y)
 
-    def slopes(self) -> tuple[Any, Blocks]:
-        """dF = (A' dΠ dw, A dx + (dΠ − 1) dw), dense or sparse, and dΠ."""
-        import scipy.sparse as sp
-
-        rows, m, n = self.program.rows, len(self.w), len(self.x)
-        blocks = [(index, block()) for index, block in self.blocks]
+    def slopes(self) -> tuple[Any, Blocks, Array]:
+        """(dF = (A' dΠ dw, A dx + (dΠ − 1) dw), dense or sparse, dΠ, the entries of (x, w) that dF is over): all but
+        those w_i beside which dΠ is 0, as of an inequality that does not hold with equality. They move nothing else.
+        """
+        rows, n = self.program.rows, len(self.x)
+        blocks = [_moving(index, block()) for index, block in self.blocks]
+        kept = np.concatenate([np.arange(n), *(n + index.ravel() for index, _ in blocks)])
         if not isinstance(rows, np.ndarray):
-            project = _whole(blocks, m)
-            return sp.block_array([[None, rows.T @ project], [rows, project - sp.eye_array(m)]], format="csc"), blocks
-        matrix = np.zeros((n + m, n + m))
-        matrix[n:, :n] = rows
+            return _sparse(rows, blocks, kept), blocks, kept
+        matrix, stop = np.zeros((len(kept), len(kept))), n
         for index, block in blocks:
-            matrix[n + index[:, :, None], n + index[:, None, :]] = block
-            # A' dΠ cone by cone: between two of them dΠ is 0
-            matrix[:n, n + index.ravel()] = (np.swapaxes(block, 1, 2) @ rows[index]).reshape(-1, n).T
-        matrix[n:, n:].flat[:: m + 1] -= 1
-        return matrix, blocks
+            start, stop = stop, stop + index.size
+            own, held = start + np.arange(index.size).reshape(index.shape), rows[index]
+            matrix[own[:, :, None], own[:, None, :]] = block
+            matrix[start:stop, :n] = held.reshape(-1, n)
+            matrix[:n, start:stop] = (np.swapaxes(block, 1, 2) @ held).reshape(-1, n).T  # A' dΠ, cone by cone
+        matrix[n:, n:].flat[:: len(kept) - n + 1] -= 1
+        return matrix, blocks, kept
+
+
+def _moving(index: Array, block: Array) -> tuple[Array, Array]:
+    """The cones on which dΠ is not 0."""
+    some = block.any((1, 2))
+    return (index, block) if some.all() else (index[some], block[some])
+
+
+def _sparse(rows: Any, blocks: Blocks, kept: Array) -> Any:
+    """dF over ``kept``."""
+    import scipy.sparse as sp
+
+    project = _whole(blocks, rows.shape[0])
+    whole = sp.block_array([[None, rows.T @ project], [rows, project - sp.eye_array(rows.shape[0])]], format="csc")
+    return whole[:, kept][kept]
 
 
 def _whole(blocks: Blocks, m: int) -> Any:
@@ -87,12 +103,17 @@ class Inverse:
     that repeat one another leave y. numpy.linalg.LinAlgError where a pivot is 0.
     """
 
-    def __init__(self, matrix: Any, damping: Array):
+    def __init__(self, matrix: Any, kept: Array, rows: Any, damping: Array):
+        """``matrix``: dF over the entries ``kept``; ``rows``: A."""
         import scipy.sparse as sp
         from scipy.linalg.lapack import dgetrf, dgetrs
         from scipy.sparse.linalg import splu
 
-        self.damping = damping
+        n = rows.shape[1]
+        self.kept, self.rest = kept, np.delete(np.arange(n + rows.shape[0]), kept)
+        self.rows, self.damping = rows[self.rest - n], np.zeros(n + rows.shape[0])
+        damping = damping[kept]
+        self.damping[kept] = damping
         if isinstance(matrix, np.ndarray):
             matrix.flat[:: len(matrix) + 1] += damping
             factors, pivots, zero = dgetrf(matrix.T, overwrite_a=True)  # of the transpose, whose columns are its rows
@@ -107,11 +128,16 @@ class Inverse:
         self.solve = lambda r, back: lu.solve(r, trans="T" if back else "N")
 
     def times(self, r: Array) -> Array:
-        return self.solve(r, False)
+        step = np.empty_like(r)
+        step[self.kept] = self.solve(r[self.kept], False)
+        step[self.rest] = self.rows @ step[: self.rows.shape[1]] - r[self.rest]
+        return step
 
     def pulled(self, rows: Array) -> Array:
-        """rows dF⁻¹."""
-        return self.solve(rows.T, True).T
+        """rows dF⁻¹, of rows that are 0 where dΠ is."""
+        found = np.zeros_like(rows)
+        found[:, self.kept] = self.solve(rows[:, self.kept].T, True).T
+        return found
 
     def error(self, rows: Array, left: Array, reach: Array) -> Array:
         """By how much F up to ``left`` moves each of the ``rows`` of (x, w), which moves by no more than ``reach``:
@@ -149,8 +175,8 @@ class Solution:
         self.sound = self.error <= ACCEPT * (1 + np.abs(entries).max(initial=0))
 
     def _factor(self) -> None:
-        matrix, self.slope = self.point.slopes()
-        self.inverse = Inverse(matrix, self.damping)
+        matrix, self.slope, kept = self.point.slopes()
+        self.inverse = Inverse(matrix, kept, self.point.program.rows, self.damping)
 
     def _descend(self) -> None:
         """Steps with one dF for as long as they gain a digit each, one at least if it gains anything."""
@@ -173,7 +199,7 @@ class Solution:
     def adjoint(self, dx: Array, dy: Array) -> tuple[Array, Array, Array]:
         """The gradients of A (its entries), b and q from those of x and y."""
         A = self.point.program.A
-        pulled = np.empty_like(dy)  # dΠ' dy
+        pulled = np.zeros_like(dy)  # dΠ' dy
         for index, block in self.slope:
             pulled[index] = np.einsum("cij,ci->cj", block, dy[index])
         r = self.inverse.pulled(np.concatenate([dx, pulled])[None])[0]
