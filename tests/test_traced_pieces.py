@@ -76,3 +76,16 @@ def test_a_tensor_times_a_piece_is_a_piece_times_a_tensor() -> None:
     assert torch.equal(*(torch.autograd.grad(x.sum(), lam)[0] for x in (z, f(v, lam))))
     with pytest.raises(TypeError, match="unsupported operand"):
         lam + R.L1(0.5)  # type: ignore[operator]
+
+
+def test_a_compiled_layer_judges_wide_samples() -> None:
+    """One status of 64 entries: inductor's maximum of int8 made every one of them invalid."""
+    layer = bln.BilevelLayer(
+        bln.couplings.Affine(torch.nn.Identity()),
+        bln.divergences.Bregman(L.FermiDirac(), bln.divergences.Zero()),
+        R.SquaredL2(1.0),
+    )
+    v = torch.randn(64, dtype=F64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = torch.compile(layer, fullgraph=True)(v)
+    assert torch.allclose(z, layer(v), rtol=1e-14, atol=0)  # a few ulp of vectorised code
