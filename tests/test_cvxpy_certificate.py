@@ -158,13 +158,13 @@ def test_the_threads_of_the_linear_algebra_do_not_multiply_ours(monkeypatch: pyt
     def threads() -> list[int]:
         return [pool["num_threads"] for pool in blas.info() if pool["user_api"] == "blas"]
 
-    found, solve = [], cvxpy_conic.Conic.one
+    found, solve = [], cvxpy_conic.Conic.begun
 
-    def one(self: Any, row: Any) -> Any:
+    def begun(self: Any, row: Any) -> Any:
         found.append(threads())
         return solve(self, row)
 
-    monkeypatch.setattr(cvxpy_conic.Conic, "one", one)
+    monkeypatch.setattr(cvxpy_conic.Conic, "begun", begun)
     with blas.limit(limits=2, user_api="blas"):
         before = threads()
         layer(torch.arange(6, dtype=F64).reshape(2, 3))

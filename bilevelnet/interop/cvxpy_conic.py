@@ -22,6 +22,9 @@ from .cvxpy_values import Values
 
 # At 1e-11 Clarabel stalls on some programs and ends farther off than it had been: then at its own 1e-8.
 ATTEMPTS: tuple[dict[str, float], ...] = (CLARABEL, {})
+# Unknowns, from which on a factorisation lasts longer than the Python around it, which one thread at a time may run:
+# of 188 two threads take a fifth longer than one, of 608 a fifth less.
+LARGE = 400
 ENDS = {
     "PrimalInfeasible": INFEASIBLE,
     "AlmostPrimalInfeasible": INFEASIBLE,
@@ -51,6 +54,7 @@ class Conic:
         dims = dims_to_solver_dict(cone.dims)
         if dims.get("pnd"):
             raise InputError("a power cone of more than three entries: state it by cp.PowCone3D or cp.geo_mean")
+        self.large = cone.n + cone.m >= LARGE
         self.cones, self.clarabel, self.order = Cones(dims), _clarabel(dims), _triangles(dims)
         self.none, self.attempts = sp.csc_matrix((cone.n, cone.n)), [_settings(options) for options in ATTEMPTS]
         order = np.lexsort((cone.A_place[0], cone.A_place[1])) if cone.m else np.zeros(0, int)
@@ -78,22 +82,30 @@ class Conic:
         found = _Solve.apply(a[:, self.entries], level, q, self)
         return tuple(t.unflatten(0, batch) if batch else t.squeeze(0) for t in found)
 
-    def one(self, row: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[Any, ...]:
-        """(x, y, status, residual, error bound, adjoint) of one cone program."""
+    def begun(self, row: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[Any, Any]:
+        """(a cone program, what Clarabel finds), or (what ``ended`` gives, None) where there is no program."""
         import scipy.sparse as sp
 
         (a, b, q), n, m = row, self.cone.n, self.cone.m
         lost = np.full(n, np.nan), np.full(m, np.nan)
         if not all(np.isfinite(t).all() for t in (a, b, q)):
-            return *lost, INVALID, np.inf, np.inf, None
+            return (*lost, INVALID, np.inf, np.inf, None), None
         if not m:  # linear and unconstrained
-            return np.zeros(n), lost[1], CONVERGED if not q.any() else UNBOUNDED, 0.0, 0.0, None
+            return (np.zeros(n), lost[1], CONVERGED if not q.any() else UNBOUNDED, 0.0, 0.0, None), None
         program = Program(sp.csc_array((a, self.indices, self.pointers), shape=(m, n)), b, q, self.cones)
+        return program, self._clarabel(program, self.attempts[0])
+
+    def ended(self, begun: tuple[Any, Any]) -> tuple[Any, ...]:
+        """(x, y, status, residual, error bound, adjoint) of what is ``begun``."""
+        program, found = begun
+        if found is None:
+            return program  # type: ignore[no-any-return]
+        lost = np.full(self.cone.n, np.nan), np.full(self.cone.m, np.nan)
         best: Solution | None = None
-        for settings in self.attempts:
-            ended, start = self._clarabel(program, settings)
-            if ended in ENDS:
-                return *lost, ENDS[ended], np.inf, np.inf, None
+        for k, settings in enumerate(self.attempts):
+            how, start = self._clarabel(program, settings) if k else found
+            if how in ENDS:
+                return *lost, ENDS[how], np.inf, np.inf, None
             best = solution(program, start, self.asked, best)
             if best is not None and best.sound:
                 break
@@ -131,8 +143,9 @@ Conic.solve._torchdynamo_disable_msg = f"the conic route leaves torch: {FIRST_OR
 class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, q: Tensor, conic: Conic) -> tuple[Tensor, ...]:
-        found = _each(conic.one, list(zip(*(t.detach().numpy() for t in (a, b, q)), strict=True)))
-        ctx.adjoints, ctx.shapes = [f[5] for f in found], (a.shape, b.shape, q.shape)
+        begun = _each(conic.begun, list(zip(*(t.detach().numpy() for t in (a, b, q)), strict=True)))
+        found = _each(conic.ended, begun, conic.large)
+        ctx.adjoints, ctx.shapes, ctx.large = [f[5] for f in found], (a.shape, b.shape, q.shape), conic.large
         x, y = (torch.from_numpy(np.array([f[k] for f in found]).reshape(t.shape)) for k, t in ((0, q), (1, b)))
         status = torch.tensor([f[2] for f in found], dtype=torch.int8)
         residual, error = (torch.tensor([float(f[k]) for f in found], dtype=torch.float64) for k in (3, 4))
@@ -148,7 +161,7 @@ class _Solve(torch.autograd.Function):
             if ctx.adjoints[i] is not None:
                 a[i], b[i], q[i] = ctx.adjoints[i](dx[i].detach().numpy(), dy[i].detach().numpy())
 
-        _each(pull, list(range(len(q))))
+        _each(pull, list(range(len(q))), ctx.large)
         found = tuple(map(torch.from_numpy, (a, b, q)))
         return *(_First.apply(t, dx, dy, *ctx.saved_tensors) for t in found), None
 
@@ -165,11 +178,11 @@ class _First(torch.autograd.Function):
         raise InputError(f"the conic route was differentiated twice: {FIRST_ORDER}")
 
 
-def _each(function: Any, items: list[Any]) -> list[Any]:
-    """function of each item, on as many threads as torch uses, each of which alone does its linear algebra: matrices
-    of some hundred rows are done before a second thread of BLAS is awake, which then waits for work in a loop.
+def _each(function: Any, items: list[Any], threaded: bool = True) -> list[Any]:
+    """function of each item, where ``threaded`` on as many threads as torch uses. Each does its linear algebra alone:
+    matrices of some hundred rows are done before a second thread of BLAS is awake, which then waits for work in a loop.
     """
-    threads = min(len(items), torch.get_num_threads())
+    threads = min(len(items), torch.get_num_threads()) if threaded else 1
     with _blas().limit(limits=1, user_api="blas"):
         if threads < 2:
             return [function(item) for item in items]
