@@ -251,9 +251,23 @@ def test_a_limit_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_batch_has_gradients_of_zero() -> None:
     for name in KNOWN:
-        p, w = torch.zeros(0, N, dtype=F64, requires_grad=True), torch.ones((), dtype=F64, requires_grad=True)
-        (z,) = KNOWN[name].layer()(p, w)
-        assert torch.autograd.grad(z.sum(), w)[0] == 0
+        _check_empty(KNOWN[name].layer())
+    x, y, p, w = cp.Variable(N), cp.Variable(), cp.Parameter(N), cp.Parameter(nonneg=True)
+    near, rows = cp.sum_squares(x - p) + cp.square(y - w), [cp.diff(x) >= 0, cp.sum(x) + y == 1]
+    for objective, solver in ((near, "quadratic"), (near + cp.maximum(cp.norm(x), cp.norm1(x - 1)), "conic")):
+        layer = bln.from_cvxpy(cp.Problem(cp.Minimize(objective), rows), [p, w], [x, y, rows[1].dual_variables[0]])
+        assert layer.route.name == solver
+        _check_empty(layer)
+
+
+def _check_empty(layer: Any) -> None:
+    p, w = torch.zeros(0, 2, N, dtype=F64, requires_grad=True), torch.ones((), dtype=F64, requires_grad=True)
+    solution = layer.solve(p, w)
+    for v, z in zip(layer.source[2], solution.values, strict=True):
+        assert (z.shape, z.dtype) == ((0, 2, *v.shape), F64)
+    assert solution.status.shape == (0, 2)
+    first, second = torch.autograd.grad(sum(z.sum() for z in solution.values), [p, w])
+    assert (first.shape, float(second)) == (p.shape, 0.0)
 
 
 def test_conic_outside_a_compiled_graph() -> None:

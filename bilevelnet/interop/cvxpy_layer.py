@@ -69,6 +69,8 @@ class ImportedLayer(nn.Module):
 
     def _solved(self, tensors: Sequence[Tensor], full: bool) -> tuple[ImportedSolution, Values, Faults]:
         values, dtype = self.given.read(tensors)
+        if 0 in values.batch:
+            return self._empty(values, dtype), values, []
         faults, sound = self.given.faults(values), values
         for _, mask in faults:
             sound = sound.without(mask)
@@ -84,6 +86,13 @@ class ImportedLayer(nn.Module):
             t.to(device, dtype).expand((*values.batch, *v.shape)) for t, v in zip(z, self.source[2], strict=True)
         )
         return ImportedSolution(out, status, residual, self.route.name, bound), values, faults
+
+    def _empty(self, values: Values, dtype: torch.dtype) -> ImportedSolution:
+        """Of no elements, with a gradient of 0 for every parameter."""
+        none = torch.stack([t.sum() for t in values.flat]).sum().to(dtype)
+        z = tuple(none.expand(*values.batch, *v.shape) for v in self.source[2])
+        status = torch.zeros(values.batch, dtype=torch.int8, device=none.device)
+        return ImportedSolution(z, status, none.new_zeros(values.batch), self.route.name)
 
     def _entering(self, values: Values) -> Values:
         """The values that the solved problem sees: of a geometric program, logarithms."""
