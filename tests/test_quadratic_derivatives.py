@@ -92,6 +92,23 @@ def test_nothing_raises_under_transforms() -> None:
         assert z[1].isnan().all()
 
 
+@pytest.mark.parametrize("curvature", [1e-8, 1e-9, 1e-10, 1e-11])
+@pytest.mark.parametrize("boxed", [False, True])
+def test_a_flat_direction_of_a_definite_matrix(curvature: float, boxed: bool) -> None:
+    """z along it has eps/curvature of its digits, and dz/dq = −1/curvature: neither is that of Q + 1e-9 I."""
+    like = {"dtype": torch.float64}
+    turned = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1), **like))[0]
+    Q, along = turned * torch.tensor([1.0, 2.0, 3.0, 4.0, curvature], **like) @ turned.T, turned[:, 4]
+    exact = torch.linspace(-1.0, 1.0, 5, **like)
+    q = (-Q @ exact).requires_grad_()
+    rows = (torch.cat([Q.new_ones(5).diag(), -Q.new_ones(5).diag()]), Q.new_full((10,), 9.0)) if boxed else (None, None)
+    sol = solve_qp(Q, q, None, None, *rows)
+    assert (sol.z - exact).norm() <= sol.error_bound
+    assert (sol.z - exact).norm() <= 1e-14 / curvature  # eps times some tens of terms
+    (slope,) = torch.autograd.grad(sol.z @ along, q)
+    assert abs(slope @ along * curvature + 1) <= 1e-14 / curvature
+
+
 def test_a_graph_of_any_batch() -> None:
     """Exported with three programs, called with seven."""
     batch = torch.export.Dim("batch")

@@ -16,8 +16,8 @@ from .quadratic_data import Data, given
 Part = Tensor | None
 
 WORDS = {
-    Status.max_iter: "not solved to the last digits; raise max_iter, scale the program, or give Q + μI where Q has "
-    "curvatures below 1e-9 of its largest",
+    Status.max_iter: "not solved to the last digits; raise max_iter, scale the program, or give Q + μI if Q is nearly "
+    "singular",
     Status.infeasible: "infeasible: no z has A z = b and G z ≤ h; solve_qp gives the combination of rows that shows it",
     Status.unbounded: "unbounded: the objective falls for ever; add rows to G, or a positive definite term to Q",
     Status.invalid: "invalid: an argument is NaN or infinite, or Q is not positive semidefinite",

@@ -1,8 +1,8 @@
 """Linear systems of many quadratic programs side by side: [Q Cᵀ; C −1/D] (z, w) = (a, c), one weight D ≥ 0 a row of C.
 
 D = λ/s in a step of an interior point, 1/ε for a row that holds with equality, 0 for a row that is left out. Eliminated
-is what is larger: w, which leaves Q + Cᵀ D C, or z, which leaves 1/D + C Q⁻¹ Cᵀ where Q is well conditioned. Matrices
-are (n, n) and (r, n) where all programs share them, else they have the batch in front.
+is what is larger: w, which leaves Q + Cᵀ D C, or z, which leaves 1/D + C Q⁻¹ Cᵀ where no curvature of Q is FLAT.
+Matrices are (n, n) and (r, n) where all programs share them, else they have the batch in front.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ REFINEMENTS = 30
 UNSEEN = 2  # steps before the first look: one leaves about 1/HARD of what it began with, and a look costs as much
 ROUNDING = 32  # times eps: the rounding of a sum of some tens of terms as large as the largest
 TINY = 1e-300  # a size of 0 is divided by: of a program all of whose numbers are 0, or of no rows
-WELL = 1e-3  # least pivot over largest of a Q that is eliminated: its inverse loses no more than PROXIMAL does
+FLAT = 1e-7  # of a scaled Q; above it PROXIMAL is 1 % at most of any curvature, and the inverse of Q loses no more
+DEFINITE = 16  # times n eps, over the rounding of a Cholesky factor: a Q of less curvature counts as singular
 
 Sizes = tuple[Tensor, Tensor]  # max |z| and max |w| of each element
 
@@ -33,24 +34,36 @@ class System:
 
     def __init__(self, q: Tensor, c: Tensor):
         self.q, self.c = q, c
-        n, rows = c.shape[-1], c.shape[-2]
-        self.shifted = q + PROXIMAL * torch.eye(n, dtype=q.dtype, device=q.device)
+        self.shifted = q + PROXIMAL * self._eye
         self.factor_q, info = torch.linalg.cholesky_ex(self.shifted)
         self.convex = info == 0
-        pivots = torch.diagonal(self.factor_q, dim1=-2, dim2=-1)
-        self.thin = rows < n and bool((pivots.amin(-1) > WELL * pivots.amax(-1)).all() & self.convex.all())
+        flat = ~self._exceeds(FLAT)
+        self.thin = c.shape[-2] < c.shape[-1] and not bool(flat.any())
+        self.sharp = self._sharp(flat) if bool(flat.any()) else None
         if self.thin:
             self.back = torch.cholesky_solve(c.mT, self.factor_q)  # Q⁻¹ Cᵀ
             self.gram = c @ self.back
+
+    @property
+    def _eye(self) -> Tensor:
+        return torch.eye(self.q.shape[-1], dtype=self.q.dtype, device=self.q.device)
+
+    def _exceeds(self, curvature: float) -> Tensor:
+        """Whether every curvature of Q does."""
+        return torch.linalg.cholesky_ex(self.q - curvature * self._eye)[1] == 0
+
+    def _sharp(self, flat: Tensor) -> Tensor | None:
+        """Q where it is definite, else Q + PROXIMAL I; None where no definite one is flat."""
+        definite = self._exceeds(DEFINITE * self.q.shape[-1] * torch.finfo(self.q.dtype).eps)
+        return torch.where(definite[..., None, None], self.q, self.shifted) if bool((flat & definite).any()) else None
 
     def take(self, index: Tensor) -> System:
         """The programs of ``index``."""
         some = object.__new__(System)
         some.thin = self.thin
-        names = ["q", "c", "shifted", "factor_q"] + (["back", "gram"] if self.thin else [])
-        for name in names:
+        for name in ["q", "c", "shifted", "factor_q", "sharp"] + (["back", "gram"] if self.thin else []):
             t = getattr(self, name)
-            setattr(some, name, t if t.ndim == 2 else t[index])
+            setattr(some, name, t if t is None or t.ndim == 2 else t[index])
         some.convex = self.convex if self.convex.ndim == 0 else self.convex[index]
         return some
 
@@ -60,6 +73,10 @@ class System:
 
     def factor(self, d: Tensor) -> Factor:
         return Thin(self, d) if self.thin else Normal(self, d)
+
+    def exact(self, d: Tensor) -> Factor:
+        """A factor by which refinement reaches the last digits, in flat directions of a definite Q too."""
+        return self.factor(d) if self.sharp is None else Whole(self, d, self.sharp)
 
     def solve_q(self, a: Tensor) -> Tensor:
         """Q⁻¹ a."""
@@ -152,6 +169,23 @@ class Thin(Factor):
     def multipliers(self, right: Tensor) -> Tensor:
         """w = (1/D + C Q⁻¹ Cᵀ)⁻¹ right."""
         return self.root * torch.cholesky_solve((self.root * right).unsqueeze(-1), self.lower).squeeze(-1)
+
+
+class Whole(Factor):
+    """The system itself by LU: where Q is definite, a curvature of 1e-10 survives, which Q + Cᵀ D C rounds away."""
+
+    def __init__(self, system: System, d: Tensor, q: Tensor):
+        super().__init__(system, d)
+        self.keep = d > 0
+        c = torch.where(self.keep.unsqueeze(-1), system.c, 0.0)
+        corner = torch.diag_embed(torch.where(self.keep, -1 / d, -1.0))
+        upper = torch.cat([q.expand(len(d), *q.shape[-2:]), c.mT], -1)
+        self.lu = torch.linalg.lu_factor_ex(torch.cat([upper, torch.cat([c, corner], -1)], -2))[:2]
+
+    def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        right = torch.cat([a, torch.where(self.keep, c, 0.0)], -1)
+        z, w = torch.linalg.lu_solve(*self.lu, right.unsqueeze(-1)).squeeze(-1).split([a.shape[-1], c.shape[-1]], -1)
+        return z, torch.where(self.keep, w, 0.0)
 
 
 class Condensed:

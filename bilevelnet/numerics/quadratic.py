@@ -189,7 +189,7 @@ def polish(
     z_near, w_near = (torch.zeros_like(z), torch.zeros_like(w)) if near is None else near
     for _ in range(ROUNDS):
         system, q, d, _, places = here
-        factor = system.factor(active.to(q.dtype) * HARD) if factor is None else factor
+        factor = system.exact(active.to(q.dtype) * HARD) if factor is None else factor
         z, w, force, room = factor.refine(-q, d, z, w, (largest(z_near), largest(w_near)))
         excess = times(system.c, z) - d
         reach = torch.maximum(z.abs(), z_near)

@@ -118,7 +118,7 @@ def _kkt(family: Any, a: Tensor, start: Any, tensors: list[Tensor]) -> tuple[Ten
 def _solved(known: Scaled, a: Tensor, b: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
     (system, t, s, cost), batch = known, a.shape[:-1]
     keep = _flat(active, batch, 1)
-    factor = system.factor(keep.to(a.dtype) * HARD)
+    factor = system.exact(keep.to(a.dtype) * HARD)
     right, rows = _flat(a, batch, 1) * t / cost, torch.where(keep, _flat(b, batch, 1) * s, 0.0)
     z, w = torch.zeros_like(right), torch.zeros_like(rows)
     found = factor.refine(right, rows, z, w)

@@ -11,11 +11,8 @@ products that make them and their solutions, are three quarters of its time. CPU
 and backward, K of entries N(0, 1/n), λ = 0.3: 319 ms, by splitting, which has 50 multipliers, 35; with n = 10 15.2 and
 14.4. auto takes the program all the same: its order is that from exact to general, and has no measure of time.
 
-What is not reached: a Q whose curvature in a direction that no row holds is 1e-9 to 1e-14 of its largest. Its factor
-has 1e-9 added (PROXIMAL in numerics/kkt.py, above the rounding of Q + Cᵀ D C), so that with curvature c refinement
-leaves 1e-9/(1e-9 + c) of the rest a step. Of 120 boxed least squares of condition 3e4 to 1e7, 30 end as max_iter; none
-was converged with an error above error_bound. Less than 1e-9 finds minimisers of more of them, and of programs that
-are unbounded: a z of 1e14 makes a force of 1e-2 a rounding.
+Not reached: a direction without rows in which Q has less than about 1e-13 of its largest curvature counts as one
+without any, of which one minimiser is returned, with derivatives of least size.
 """
 
 from __future__ import annotations
