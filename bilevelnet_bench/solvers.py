@@ -68,6 +68,7 @@ PEERS: dict[str, tuple[str, Callable[[SolverCase], metrics.Function], bool]] = {
     quadratic.OSQP: ("jaxopt", quadratic.peer("jaxopt_peer"), True),
     quadratic.MOREAU: ("moreau", quadratic.peer("cvxpylayers_peer", solver="MOREAU"), True),
     quadratic.DEFAULT: ("cvxpylayers", quadratic.peer("cvxpylayers_peer"), True),
+    cases.COMPILED: ("bilevelnet", lambda case: torch.compile(case.layer(), fullgraph=True), True),
     cases.VALUES: ("bilevelnet", lambda case: cases.prox_layer(f"{case.problem}, values alone", case.solver), True),
 }
 
@@ -78,7 +79,11 @@ def chosen(only: str | None, quick: bool) -> list[SolverCase]:
     found = [case for case in known if only is None or only.lower() in case.name.lower()]
     if not quick:
         return found
-    small = (replace(c, shape=cases.QUICK[len(c.shape)], sigma=1.0, rounds=1) for c in found)
+    eager = ({n: asked for n, asked in c.peers.items() if n != cases.COMPILED} for c in found)
+    small = (
+        replace(c, shape=cases.QUICK[len(c.shape)], sigma=1.0, rounds=1, peers=peers)
+        for c, peers in zip(found, eager, strict=True)
+    )
     return list({c.name: c for c in reversed(list(small))}.values())[::-1]
 
 

@@ -159,10 +159,6 @@ class Equation:
         stuck = self._stuck(at_end(self._common, z), z, v, keep) & z.isfinite().all(self.dim, keepdim=True)
         return torch.where(jump, INVALID, torch.where(stuck, INFEASIBLE, endless))
 
-    def flat(self, slope: Tensor, x: Tensor, size: Callable[[], Tensor]) -> Tensor:
-        """Whether x moves the equation by less than its rounding, as where every entry is at an end of the domain."""
-        return slope * (1 + x.abs()) <= torch.finfo(x.dtype).eps * self.terms(size)
-
     def outside(self, inner: Any, x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         """Whether the equation is met at ends alone that do not belong to the domain: at 1 of (−1, 1), by Σ z = n."""
         if not self.bounded:

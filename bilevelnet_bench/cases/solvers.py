@@ -8,8 +8,10 @@ in a compiled graph. By formulas an entry costs 2.6 evaluations of exp and six p
 values an evaluation is some thirty passes, z log z − z + z²/2 forwards, backwards and backwards again; the search is
 55 % of the time, two more evaluations look for kinks and concave parts that no formula rules out, one gives the dual
 point. The search is one operator, which a compiled graph calls but does not fuse, and where values cannot be read
-every mark of a failed entry is formed: so compiling does not help it. A graph of fused steps needs the loop in the
-graph (``while_loop``, without derivatives under vmap) or unrolled (a minute to compile).
+every mark of a failed entry is formed. Fused and vectorised (inductor of torch 2.13, torch.exp being 1) a compiled exp
+is 0.7 and six bare Newton steps are 6.2, but a status of three comparisons is 4.9, since a mask of doubles is cast for
+every "and". Six Newton steps in the graph, the operator taking what they leave, gave 42 as well, and twice the seconds
+of compiling: they are not there.
 
 Fermi-Dirac on the capped simplex, 128 × 10, in CPU time of one core: 1.4 ms for a step forward and backward, 475 calls
 of torch's operators on 1280 numbers, so that it is their overhead that counts and not the arithmetic. The search is
@@ -180,6 +182,7 @@ def bisect(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int 
 CVXPYLAYERS, CLARABEL = "cvxpylayers", "cvxpylayers, Clarabel"
 ENTMAX, ENTMAX_64 = "entmax", "entmax, k = 64"
 EXP, SOFTMAX, BISECTION, VALUES = "exp", "softmax", "jaxopt.Bisection", "ours, values alone"
+COMPILED = "ours, compiled"  # not in a quick run: compiling takes seconds
 SMALL, LARGE = (1024, 1000), (128, 32000)
 
 
@@ -194,7 +197,7 @@ CASES = (
         (1_000_000,),
         solver="scalar",
         backward=False,
-        peers={EXP: "≥ 1/26", BISECTION: "≥ 4", VALUES: "≤ 2"},
+        peers={EXP: "≥ 1/26", BISECTION: "≥ 4", VALUES: "≤ 2", COMPILED: "≤ 8 exp"},
     ),
     _rows("sparsemax", SMALL, 1.0, default="≥ 7", k64="> 1"),
     _rows("sparsemax", LARGE, 1.0, default="≥ 10", k64="> 1"),
