@@ -126,7 +126,7 @@ class MultiplierMap(Map):
     def _look(self, x: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, bool]:
         """(d residual/dx, whether one look tells that every event meets its equation, at a point that moves with x)."""
         value, slope, size = self.split.probe(x.detach(), v.detach(), keep)
-        # Where every entry is at an end of dom φ the slope is 0 or rounding: ``outside`` then tells whether z may be there.
+        # At an end of dom φ alone the slope is 0 or rounding: ``outside`` then tells whether z may be there.
         missed = self.split.equation.beyond(value, size) | (slope <= torch.finfo(x.dtype).eps)
         return slope.detach(), readable(missed) and not missed.is_cuda and not bool(missed.any())
 
