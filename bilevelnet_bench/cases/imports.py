@@ -6,13 +6,26 @@ number; A'A, its Cholesky factor and the products of the two gradients alone tak
 ours are the residuals of the whole system, one for the solution and two for the derivatives, each of which reads all
 of A twice.
 
-Building: asked are 3 times CvxpyLayer's time, which is 4 to 7 ms for the few entries of the problems of the tests.
-Ours reads the expressions (2 to 3 ms), lets cvxpy compile (4 to 6) and solve (1 to 5) the problem for the
-confirmation, and solves it too: in 0.2 ms where there is a closed form, about 5 by multipliers and as a quadratic
-program, 7 by Newton, 10 to 50 by splitting, whose steps are many and take as long for one problem as for a hundred.
-So closed forms take 2 to 2.9 times CvxpyLayer's time, quadratic programs 2.5 to 4.4, multipliers 2.4 to 9, Newton 3.6
-to 4.6, splitting 4 to 13, cone programs 1.3 to 2.3; with ``confirm=False`` all 0.7 to 2.9. The matrices of the cases
-here bring quadratic programs to 1.5.
+Cone programs: a sample takes 1.1, 1.9 and 8.8 ms of one thread for n = 10, 30 and 100, cvxpylayers 1.6, 1.9 and 3.5.
+Of ours Clarabel takes 0.24, 0.51 and 1.65 and factors of dF 0.09, 0.25 and 3.2 (twice: for the last step and at the
+solution, where the derivative is), triangular solves 0.05, 0.15 and 1.7, F and dF 0.5, 0.6 and 1.7; the rest is
+Python. So n = 100 is 0.4 as fast as asked: the exact solution, to 1e-16 and its gradient to 1e-12 where the peer's
+are off by 1e-5 to 1e-4, is two dense systems of n and of every row that holds with equality. With two threads
+Clarabel runs beside itself: ``bilevelnet-bench import --only conic --threads 2`` gave 2.4 [1.7, 2.6] and 1.9 [1.6,
+2.4] for n = 10 and 30 at load 2.
+
+Building: asked are 3 times CvxpyLayer's time, which is 4 to 7 ms for the few entries of the problems of
+tests/cvxpy_problems.py (times of both, five new problems each in turn, as ``_building`` in ../imports.py takes them).
+Ours reads the expressions (2 ms), builds the pieces and asks the solvers (2 to 4), lets cvxpy compile (4 to 6) and
+solve (1) the problem for the confirmation, once, at one draw of the parameters, and solves it too, from its own
+start, so that a solver that fails is found out as well: in 0.2 ms where there is a closed form, 2 to 5 by multipliers
+and as a quadratic program (30 for an entropy in a ball, 32 evaluations of Wright's function an entry), 4 to 7 by
+Newton, 8 to 55 by splitting, whose steps are many and take as long for one problem as for a hundred. So closed forms
+take 1.6 to 2.9 times CvxpyLayer's time, quadratic programs 2.4 to 4.1, multipliers 2.4 to 9, Newton 3.6 to 4.1,
+splitting 4.2 to 13, cone programs 1.1 to 2.2; with ``confirm=False`` all 0.6 to 2.9. The matrices of the cases here
+bring quadratic programs to 2. Begun at cvxpy's solution Newton's method takes a third of its time and splitting from
+a quarter to three times: that would not tell whether they find it themselves, and brings splitting to 3 in half of
+the problems only.
 """
 
 from __future__ import annotations
