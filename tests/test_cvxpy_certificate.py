@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import cvxpy as cp
@@ -169,5 +170,9 @@ def test_the_threads_of_the_linear_algebra_do_not_multiply_ours(monkeypatch: pyt
         before = threads()
         layer(torch.arange(6, dtype=F64).reshape(2, 3))
         assert threads() == before
+        with cvxpy_conic._alone(), ThreadPool(4) as pool:  # callers side by side
+            pool.map(layer, [torch.arange(3, dtype=F64)] * 8)
+            assert threads() == [1] * len(before)
+        assert threads() == before
     assert max(before) == 2  # of a library that was built for one there is but one
-    assert found == [[1] * len(before)] * 2
+    assert found == [[1] * len(before)] * 10

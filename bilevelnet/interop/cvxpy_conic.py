@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.pool import ThreadPool
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ ATTEMPTS: tuple[dict[str, float], ...] = (CLARABEL, {})
 # Unknowns, from which on a factorisation lasts longer than the Python around it, which one thread at a time may run:
 # of 188 two threads take a fifth longer than one, of 608 a fifth less.
 LARGE = 400
+LOCK, HOLDS = Lock(), list[Any]()  # of the threads of BLAS
 ENDS = {
     "PrimalInfeasible": INFEASIBLE,
     "AlmostPrimalInfeasible": INFEASIBLE,
@@ -183,11 +187,25 @@ def _each(function: Any, items: list[Any], threaded: bool = True) -> list[Any]:
     matrices of some hundred rows are done before a second thread of BLAS is awake, which then waits for work in a loop.
     """
     threads = min(len(items), torch.get_num_threads()) if threaded else 1
-    with _blas().limit(limits=1, user_api="blas"):
+    with _alone():
         if threads < 2:
             return [function(item) for item in items]
         with ThreadPool(threads) as pool:
             return pool.map(function, items)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread of BLAS, which is the process's: of callers side by side the last gives back what the first found."""
+    with LOCK:
+        HOLDS.append(HOLDS[0] if HOLDS else _blas().limit(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with LOCK:
+            limit = HOLDS.pop()
+            if not HOLDS:
+                limit.restore_original_limits()
 
 
 @cache
