@@ -1,4 +1,4 @@
-"""Equations of a quadratic program whose coefficients are known, solved beforehand for as many of the variables."""
+"""Equations of a quadratic program, solved beforehand for as many of the variables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from ..numerics.kkt import times
+from ..numerics.kkt import largest, times
 from .cvxpy_cone import Cone
+from .cvxpy_equations import compact, on, on_columns, turned
 
 GROWTH = 1e3  # the condition number up to which equations are solved beforehand: three digits of sixteen
 
@@ -37,46 +38,89 @@ def basis(matrix: np.ndarray) -> np.ndarray | None:
     return np.sort(order[: len(matrix)]) if size[-1] * GROWTH > size[0] else None
 
 
-class Elimination:
-    """F z = c, the rows of A z = b without parameters, as z = S x + E c: B z_basic = c − N x, B square."""
+def own(matrix: np.ndarray, moving: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows that have a variable to themselves, with a coefficient that is known; that variable, of several the one in
+    the fewest rows ``beside``).
+    """
+    seen = (matrix != 0) | moving
+    columns = np.flatnonzero((seen.sum(0) == 1) & ~moving.any(0))
+    columns = columns[np.argsort(beside[:, columns].sum(0), kind="stable")]
+    rows, first = np.unique(seen[:, columns].argmax(0), return_index=True)
+    return rows, columns[first]
 
-    def __init__(self, matrix: np.ndarray, rows: np.ndarray, count: int):
-        self.rows = torch.from_numpy(rows)
-        self.others = torch.from_numpy(np.delete(np.arange(count), rows))
-        n, basic = matrix.shape[1], basis(matrix)
-        self.fits = basic is not None and len(rows) < n
-        if basic is None or not self.fits:
-            return
-        self.basic, rest, base = basic, np.delete(np.arange(n), basic), matrix[:, basic]
-        spread, given = np.zeros((n, len(rest))), np.zeros((n, len(rows)))
-        spread[rest, np.arange(len(rest))] = 1
-        spread[self.basic] = -np.linalg.solve(base, matrix[:, rest])
-        given[self.basic] = np.linalg.inv(base)
-        self.spread, self.given, self.back = (torch.from_numpy(m) for m in (spread, given, given[self.basic].T))
-        self.fits = bool(np.abs(spread).max(initial=0) <= GROWTH)
+
+class Elimination:
+    """F z = c, rows of A z = b, as z = S x + E c: B z_basic = c − N x, B square and without parameters.
+
+    A row with a variable of its own, as cvxpy writes ‖F x − g‖² by w = F x − g, says what that is, parameters beside it
+    or not; of the others those without parameters are solved where they are well conditioned.
+    """
+
+    diagonal = False  # P is, and has no parameters
+
+    def __init__(self, matrix: np.ndarray, moving: np.ndarray, equations: int):
+        beside = (matrix[equations:] != 0) | moving[equations:]
+        matrix, moving, n = matrix[:equations], moving[:equations], matrix.shape[1]
+        rows, basic = own(matrix, moving, beside)
+        others = np.setdiff1d(np.flatnonzero(~moving.any(1)), rows)
+        free = np.setdiff1d(np.flatnonzero(~moving.any(0)), basic)
+        more = basis(matrix[np.ix_(others, free)])
+        if more is not None:
+            inside = np.linalg.solve(matrix[np.ix_(others, free[more])], matrix[others])
+            if np.abs(inside).max(initial=0) <= GROWTH:
+                rows, basic = np.concatenate([rows, others]), np.concatenate([basic, free[more]])
+        rest = np.setdiff1d(np.arange(n), basic)
+        self.fits = len(rows) > 0 and len(rest) > 0
+        self.rows, self.basic, self.rest = (torch.from_numpy(i) for i in (rows, basic, rest))
+        self.others = torch.from_numpy(np.setdiff1d(np.arange(len(matrix)), rows))
+        inverse = compact(torch.from_numpy(np.linalg.inv(matrix[np.ix_(rows, basic)])))
+        self.inverse, self.back = inverse, turned(inverse)
+        self.z_back = torch.cat([self.basic, self.rest]).argsort()
+        self.y_back = torch.cat([self.rows, self.others]).argsort()
 
     @classmethod
     def of(cls, cone: Cone) -> Elimination | None:
-        """Of the equations of the cone program; None where there are none, or they are nearly dependent."""
-        equations = cone.dims.zero
-        matrix, moving = cone.known()
-        rows = np.flatnonzero(~moving[:equations].any(1))
-        found = cls(matrix[rows], rows, equations)
+        """Of the equations of the cone program; None where there are none that are solved beforehand."""
+        if not cone.dims.zero:
+            return None
+        found = cls(*cone.known(), cone.dims.zero)
+        found.diagonal = cone.P is None or (cone.P.fixed and np.array_equal(*cone.P_place))
         return found if found.fits else None
 
-    def reduced(self, p: Program) -> tuple[Program, Tensor]:
-        """(the program in x, E c)."""
-        s, e = self.spread.to(p.q.device), times(self.given.to(p.q.device), p.b[..., self.rows])
-        a, b = p.A[..., self.others, :], p.b[..., self.others]
-        force = p.q + times(p.P, e)
-        return Program(s.mT @ p.P @ s, force @ s, a @ s, b - times(a, e), p.G @ s, p.h - times(p.G, e)), e
+    def reduced(self, p: Program) -> tuple[Program, tuple[Tensor, Tensor, Tensor]]:
+        """(the program in x, (S, E c, γ)): γ, which its objective is divided by, takes off the units of P^½ S."""
+        first = p.A.index_select(-2, self.rows.to(p.q.device))
+        inside = -on_columns(self.inverse.to(p.q), first.index_select(-1, self.rest.to(p.q.device)))
+        eye = torch.eye(len(self.rest), dtype=p.q.dtype, device=p.q.device)
+        at = self.z_back.to(p.q.device)
+        s = torch.cat([inside, eye.expand(*inside.shape[:-2], *eye.shape)], -2).index_select(-2, at)
+        start = on(self.inverse.to(p.q), p.b.index_select(-1, self.rows.to(p.q.device)))
+        e = torch.nn.functional.pad(start, (0, len(eye))).index_select(-1, at)
+        place = self.others.to(p.q.device)
+        a, b = p.A.index_select(-2, place), p.b.index_select(-1, place)
+        size = _size(p.P, s)
+        share, P = s / size.unsqueeze(-1), p.P.diagonal() if self.diagonal and p.P.ndim == 2 else p.P
+        force = (p.q + on(P, e)) / size
+        square, linear = share.mT @ on_columns(P, share), times(share.mT, force)
+        small = Program(square, linear, a @ s, b - times(a, e), p.G @ s, p.h - times(p.G, e))
+        return small, (s, e, size.square())
 
-    def recovered(self, p: Program, e: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def recovered(
+        self, p: Program, moved: tuple[Tensor, Tensor, Tensor], x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(z, multipliers of A and of G) from those of the program in x: B'y_F is what is left of the force."""
-        z = times(self.spread.to(x.device), x) + e
+        s, e, cost = moved
+        z, y = times(s, x) + e, y * cost
         k = len(self.others)
-        force = times(p.P, z) + p.q + times(p.A[..., self.others, :].mT, y[..., :k]) + times(p.G.mT, y[..., k:])
-        own = -times(self.back.to(x.device), force[..., self.basic])
-        place = torch.cat([self.rows, self.others]).argsort().to(x.device)
-        equations = torch.cat([own, y[..., :k]], -1).index_select(-1, place)
+        place = self.others.to(x.device)
+        force = times(p.P, z) + p.q + times(p.A.index_select(-2, place).mT, y[..., :k]) + times(p.G.mT, y[..., k:])
+        first = -on(self.back.to(x), force.index_select(-1, self.basic.to(x.device)))
+        equations = torch.cat([first, y[..., :k]], -1).index_select(-1, self.y_back.to(x.device))
         return z, torch.cat([equations, y[..., k:]], -1)
+
+
+def _size(P: Tensor, s: Tensor) -> Tensor:
+    """The largest entry of S in the rows that P holds, as a power of two (…, 1)."""
+    inside = torch.where(P.detach().abs().sum(-1, keepdim=True) > 0, s.detach(), 0.0)
+    size = largest(inside.flatten(-2))
+    return torch.where(size > 0, size, 1.0).log2().round().exp2().unsqueeze(-1)

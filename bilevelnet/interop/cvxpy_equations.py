@@ -48,9 +48,9 @@ class Equations(NamedTuple):
     def residual(self, z: Tensor, y: Tensor) -> Vectors:
         """(−q − P z − A'y, b − A z)."""
         (w, x), (first, rest) = self.split(z), self.split(y)
-        still = torch.cat([_on(self.base, w), times(self.last, w)], -1)
-        pull = torch.cat([_on(_turned(self.base), first) + times(self.last.mT, rest), times(self.moving.mT, y)], -1)
-        return -self.q - _on(self.P, z) - pull, self.b - still - times(self.moving, x)
+        still = torch.cat([on(self.base, w), times(self.last, w)], -1)
+        pull = torch.cat([on(turned(self.base), first) + times(self.last.mT, rest), times(self.moving.mT, y)], -1)
+        return -self.q - on(self.P, z) - pull, self.b - still - times(self.moving, x)
 
     def matrix(self) -> Tensor:
         """A."""
@@ -95,11 +95,11 @@ def whole(p: Equations) -> tuple[Inverse, Tensor]:
 def folded(p: Equations) -> tuple[Inverse, Tensor]:
     """By LU of the system in x and the multipliers of the last rows: w = B⁻¹g_1 + Z x with Z = −B⁻¹N."""
     count = p.base.shape[-1]
-    z = -_on_columns(p.inverse, p.moving[..., :count, :])
+    z = -on_columns(p.inverse, p.moving[..., :count, :])
     if p.P.ndim == 1:
         ww, xx = p.P[:count], p.P[count:].diag()
         wx = xx.new_zeros(())
-        half = _on_columns(ww, z)
+        half = on_columns(ww, z)
     else:
         ww, wx, xx = p.P[..., :count, :count], p.P[..., :count, count:], p.P[..., count:, count:]
         half = ww @ z + 2 * wx
@@ -108,13 +108,13 @@ def folded(p: Equations) -> tuple[Inverse, Tensor]:
 
     def inverse(f: Tensor, g: Tensor) -> Vectors:
         (f_w, f_x), (g_1, g_2) = p.split(f), p.split(g)
-        start = _on(p.inverse, g_1)
-        pull = f_x + times(z.mT, f_w - _on(ww, start))
+        start = on(p.inverse, g_1)
+        pull = f_x + times(z.mT, f_w - on(ww, start))
         v = solve(torch.cat([pull - times(wx.mT, start) if wx.ndim else pull, g_2 - times(p.last, start)], -1))
         x, rest = v[..., : xx.shape[-1]], v[..., xx.shape[-1] :]
         w = start + times(z, x)
-        left = f_w - _on(ww, w) - times(p.last.mT, rest)
-        first = _on(_turned(p.inverse), left - times(wx, x) if wx.ndim else left)
+        left = f_w - on(ww, w) - times(p.last.mT, rest)
+        first = on(turned(p.inverse), left - times(wx, x) if wx.ndim else left)
         return torch.cat([w, x], -1), torch.cat([first, rest], -1)
 
     return inverse, sound
@@ -126,17 +126,17 @@ def compact(matrix: Tensor) -> Tensor:
     return diagonal if matrix.ndim == 2 and torch.equal(matrix, diagonal.diag()) else matrix
 
 
-def _on(matrix: Tensor, x: Tensor) -> Tensor:
+def on(matrix: Tensor, x: Tensor) -> Tensor:
     """M x of a ``compact`` M."""
     return matrix * x if matrix.ndim == 1 else times(matrix, x)
 
 
-def _on_columns(matrix: Tensor, x: Tensor) -> Tensor:
+def on_columns(matrix: Tensor, x: Tensor) -> Tensor:
     """M X of a ``compact`` M."""
     return matrix.unsqueeze(-1) * x if matrix.ndim == 1 else matrix @ x
 
 
-def _turned(matrix: Tensor) -> Tensor:
+def turned(matrix: Tensor) -> Tensor:
     return matrix if matrix.ndim == 1 else matrix.mT
 
 
