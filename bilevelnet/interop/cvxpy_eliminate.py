@@ -26,6 +26,26 @@ class Program(NamedTuple):
     G: Tensor
     h: Tensor
 
+    @torch.no_grad()
+    def residual(self, z: Tensor, y: Tensor, failed: Tensor) -> Tensor:
+        """‖(P z + q + (A, G)'y, A z − b, min(y, h − G z))‖; ∞ where ``failed``."""
+        p = self.b.shape[-1]
+        force = times(self.P, z) + self.q + times(self.A.mT, y[..., :p]) + times(self.G.mT, y[..., p:])
+        rows = torch.cat([times(self.A, z) - self.b, torch.minimum(y[..., p:], self.h - times(self.G, z))], -1)
+        return torch.where(failed, torch.inf, torch.linalg.vector_norm(torch.cat([force, rows], -1), dim=-1))
+
+
+class Moved(NamedTuple):
+    """z = S x + e, and what the objective in x is divided by, as its root (…, 1): it takes off the units of P^½ S."""
+
+    S: Tensor
+    e: Tensor
+    size: Tensor
+
+    @classmethod
+    def none(cls, p: Program) -> Moved:
+        return cls(torch.eye(p.q.shape[-1]).to(p.q), torch.zeros_like(p.q), p.q.new_ones(1))
+
 
 def basis(matrix: np.ndarray) -> np.ndarray | None:
     """Columns, in order, that are a well conditioned basis of the space of all of them; None where the rows are none or
@@ -87,8 +107,8 @@ class Elimination:
         found.diagonal = cone.P is None or (cone.P.fixed and np.array_equal(*cone.P_place))
         return found if found.fits else None
 
-    def reduced(self, p: Program) -> tuple[Program, tuple[Tensor, Tensor, Tensor]]:
-        """(the program in x, (S, E c, γ)): γ, which its objective is divided by, takes off the units of P^½ S."""
+    def reduced(self, p: Program) -> tuple[Program, Moved]:
+        """(the program in x, what that is)."""
         first = p.A.index_select(-2, self.rows.to(p.q.device))
         inside = -on_columns(self.inverse.to(p.q), first.index_select(-1, self.rest.to(p.q.device)))
         eye = torch.eye(len(self.rest), dtype=p.q.dtype, device=p.q.device)
@@ -103,14 +123,11 @@ class Elimination:
         force = (p.q + on(P, e)) / size
         square, linear = share.mT @ on_columns(P, share), times(share.mT, force)
         small = Program(square, linear, a @ s, b - times(a, e), p.G @ s, p.h - times(p.G, e))
-        return small, (s, e, size.square())
+        return small, Moved(s, e, size)
 
-    def recovered(
-        self, p: Program, moved: tuple[Tensor, Tensor, Tensor], x: Tensor, y: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def recovered(self, p: Program, moved: Moved, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(z, multipliers of A and of G) from those of the program in x: B'y_F is what is left of the force."""
-        s, e, cost = moved
-        z, y = times(s, x) + e, y * cost
+        z, y = times(moved.S, x) + moved.e, y * moved.size.square()
         k = len(self.others)
         place = self.others.to(x.device)
         force = times(p.P, z) + p.q + times(p.A.index_select(-2, place).mT, y[..., :k]) + times(p.G.mT, y[..., k:])

@@ -3,7 +3,7 @@
 z = (w, x) and the rows are in an order in which A = [B N; C M] with B square, well conditioned and without parameters:
 cvxpy writes ‖F x − g‖² as ‖w‖² with w = F x − g, so that B = I there. w = B⁻¹(g_1 − N x) leaves a system in x and the
 multipliers of the last rows: of least squares F'F, a fifth as large, of which the condition number is squared. What
-that loses is found again by residuals of the whole system; where it is half of the digits, the whole is factored.
+that loses is found again by residuals of the whole system, where it is less than half of the digits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from torch import Tensor
 from ..numerics.kkt import times
 from ..values import readable, tracked
 
-# Of the least pivot of the whole system to the largest, about 1/κ: below, there is no solution, or not one alone, or
-# few digits are left.
-PIVOT = 1e-12
-# The same of the system in x, and how much of z the first correction may change: half of the digits, so that a second
-# correction finds the others; the derivative has one too.
+# Of the least pivot of the system to the largest, about 1/κ, and how much of z the first correction may change: half of
+# the digits, so that a second correction finds the others; the derivative has one too.
 HALF = 1e-8
 
 Vectors = tuple[Tensor, Tensor]
@@ -64,16 +61,12 @@ def stationary(p: Equations) -> tuple[Tensor, Tensor, Tensor]:
     factors, which gives the derivatives to second order.
     """
     known = Equations(*(t.detach() for t in p))
-    folds = [folded] if p.base.shape[-1] and readable(*p) else []
-    for make in (*folds, whole):
-        inverse, sound = make(known)
-        z, y = inverse(-known.q, known.b)
-        dz, dy = inverse(*known.residual(z, y))
-        if make is folded:
-            sound = sound & (_norm(dz) <= HALF * _norm(z))
-        z, y = z + dz, y + dy
-        if make is whole or bool(sound.all()):
-            break
+    make = folded if p.base.shape[-1] and readable(*p) else whole
+    inverse, sound = make(known)
+    z, y = inverse(-known.q, known.b)
+    dz, dy = inverse(*known.residual(z, y))
+    sound = sound & (_norm(dz) <= HALF * _norm(z))
+    z, y = z + dz, y + dy
     for _ in range(2 if tracked(*p) else 0):
         dz, dy = inverse(*p.residual(z, y))
         z, y = z + dz, y + dy
@@ -83,7 +76,7 @@ def stationary(p: Equations) -> tuple[Tensor, Tensor, Tensor]:
 def whole(p: Equations) -> tuple[Inverse, Tensor]:
     """By LU of the whole system; 0 where it is singular."""
     n = p.q.shape[-1]
-    solve, sound = _lu(_joined(p.P.diag() if p.P.ndim == 1 else p.P, p.matrix()), PIVOT)
+    solve, sound = _lu(_joined(p.P.diag() if p.P.ndim == 1 else p.P, p.matrix()))
 
     def inverse(f: Tensor, g: Tensor) -> Vectors:
         v = solve(torch.cat([f, g], -1))
@@ -104,7 +97,7 @@ def folded(p: Equations) -> tuple[Inverse, Tensor]:
         ww, wx, xx = p.P[..., :count, :count], p.P[..., :count, count:], p.P[..., count:, count:]
         half = ww @ z + 2 * wx
     gram = z.mT @ half  # Z'P_ww Z + Z'P_wx + P_xw Z, once it is made symmetric
-    solve, sound = _lu(_joined((gram + gram.mT) / 2 + xx, p.moving[..., count:, :] + p.last @ z), HALF)
+    solve, sound = _lu(_joined((gram + gram.mT) / 2 + xx, p.moving[..., count:, :] + p.last @ z))
 
     def inverse(f: Tensor, g: Tensor) -> Vectors:
         (f_w, f_x), (g_1, g_2) = p.split(f), p.split(g)
@@ -150,11 +143,11 @@ def _joined(p: Tensor, a: Tensor) -> Tensor:
     return torch.cat([upper, torch.cat([a.expand(*batch, k, n), a.new_zeros(*batch, k, k)], -1)], -2)
 
 
-def _lu(system: Tensor, limit: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """(r ↦ its solution, whether the least pivot is above ``limit`` times the largest); r itself where it is not."""
+def _lu(system: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """(r ↦ its solution, whether the least pivot is above HALF of the largest); r itself where it is not."""
     factors, pivots, _ = torch.linalg.lu_factor_ex(system)
     size = factors.diagonal(dim1=-2, dim2=-1).abs()
-    sound = size.amin(-1) > limit * size.amax(-1)
+    sound = size.amin(-1) > HALF * size.amax(-1)
     if not readable(sound) or not bool(sound.all()):
         n = system.shape[-1]
         factors = torch.where(sound[..., None, None], factors, torch.eye(n, dtype=factors.dtype, device=factors.device))

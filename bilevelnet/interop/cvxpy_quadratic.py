@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..solution import INVALID
+from ..numerics.kkt import times
+from ..numerics.quadratic import FAINT, LOST
+from ..solution import CONVERGED, INVALID, MAX_ITER
 from ..values import all_finite, readable
+from .cone_kkt import ACCEPT
 from .cvxpy_cone import Cone
-from .cvxpy_eliminate import Elimination, Program
+from .cvxpy_eliminate import Elimination, Moved, Program
 from .cvxpy_equations import stationary
+from .cvxpy_faint import again
 from .cvxpy_order import Order
 from .cvxpy_values import Values
 from .quadratic import Solved
@@ -19,25 +26,33 @@ from .quadratic_data import given
 LARGEST = 1000  # variables and rows of a program held as dense matrices: 128 of them take 1 GB in float64
 
 
-Found = tuple[Tensor, Tensor, Tensor, Tensor | None]  # z, y, status, the residual where it was asked for
+# z, y, status, the residual where it was asked for, and by how much an entry may be off where that was told
+Found = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 class Quadratic:
-    """(x, y) of min ½x'Px + q'x, A x = b, G x ≤ h; y holds the multipliers of A, then of G."""
+    """(x, y) of min ½x'Px + q'x, A x = b, G x ≤ h; y holds the multipliers of A, then of G.
+
+    ``asked``: the entries of x that are asked for: an element whose condition costs digits has converged where their
+    error is small.
+    """
 
     name = "quadratic"
 
-    def __init__(self, cone: Cone):
+    def __init__(self, cone: Cone, asked: np.ndarray):
         if not cone.polyhedral:
             raise InputError("its cone program has other cones than equations and inequalities")
         if cone.n + cone.m > LARGEST:
             raise InputError(f"{cone.n} variables and {cone.m} rows are more than the {LARGEST} that are kept dense")
-        self.cone, inequalities = cone, cone.dims.nonneg > 0
-        self.elimination = Elimination.of(cone) if inequalities else None
-        self.order = None if inequalities else Order(cone)
+        self.cone, self.asked = cone, torch.from_numpy(asked)
+        self.order = None if cone.dims.nonneg else Order(cone)
 
-    def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """(x, y, status, the residual where ``full``) of each element of the batch, in float64."""
+    @cached_property
+    def elimination(self) -> Elimination | None:
+        return Elimination.of(self.cone)
+
+    def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """(x, y, status, the residual where ``full``, an error bound) of each element of the batch, in float64."""
         program = [t.double() for t in self._data(values)]
         dims = (2, 1, 2, 1, 2, 1)[: len(program)]
         good = torch.ones(values.batch, dtype=torch.bool, device=values.like.device)
@@ -48,11 +63,11 @@ class Quadratic:
         program[1] = program[1].expand(*values.batch, self.cone.n)
         if not good.numel():
             x, y = program[1], program[1].new_zeros(*values.batch, self.cone.m)
-            return x, y, torch.zeros(values.batch, dtype=torch.int8), y.new_zeros(values.batch)
+            return x, y, torch.zeros(values.batch, dtype=torch.int8), y.new_zeros(values.batch), None
         if self.cone.P is not None and not self.cone.P.fixed:
             program[0] = _convex(program[0])
-        z, y, status, residual = self._solved(program, full)
-        return z, y, torch.where(good, status, INVALID), residual
+        z, y, status, residual, bound = self._solved(program, full)
+        return z, y, torch.where(good, status, INVALID), residual, bound
 
     def _data(self, values: Values) -> tuple[Tensor, ...]:
         """P, q, and A and b of equations alone (A as ``Order`` has it), else A, b, G and h."""
@@ -62,14 +77,55 @@ class Quadratic:
 
     def _solved(self, program: list[Tensor], full: bool) -> Found:
         if self.order is not None:
-            P, q, moving, b = program
-            return _stationary(self.order, P, q, moving, b, full)
-        whole = Program(*program)
-        if self.elimination is None:
-            return _searched(whole, full)
-        small, moved = self.elimination.reduced(whole)
-        z, y, status, residual = _searched(small, full)
-        return *self.elimination.recovered(whole, moved, z, y), status, residual
+            return self._stationary(self.order, program, full)
+        return self._searched(Program(*program), full)
+
+    def _stationary(self, order: Order, program: list[Tensor], full: bool) -> Found:
+        """By one linear system, and by the search for an optimum where that is not safely regular."""
+        P, q, moving, b = program
+        p = order.equations(P, q, moving, b.expand(*q.shape[:-1], b.shape[-1]))
+        z, y, sound = stationary(p)
+        with torch.no_grad():
+            residual = torch.linalg.vector_norm(torch.cat(p.residual(z, y), -1), dim=-1) if full else None
+        z, y = order.back(z, y)
+        status = torch.zeros(sound.shape, dtype=torch.int8, device=z.device)
+        if readable(sound) and bool(sound.all()):
+            return z, y, status.expand(q.shape[:-1]), residual, None
+        empty = q.new_zeros(0, q.shape[-1]), q.new_zeros(0)
+        w, u, other, gap, bound = self._searched(Program(P, q, order.rows(p), b, *empty), full)
+        keep = sound.unsqueeze(-1)
+        if residual is not None and gap is not None:
+            residual = torch.where(sound, residual, gap)
+        bound = None if bound is None else torch.where(sound, torch.nan, bound)
+        return torch.where(keep, z, w), torch.where(keep, y, u), torch.where(sound, status, other), residual, bound
+
+    def _searched(self, whole: Program, full: bool) -> Found:
+        """By ``interop.solve_qp``, the elements whose condition costs digits once more by QR."""
+        small, moved = (whole, Moved.none(whole)) if self.elimination is None else self.elimination.reduced(whole)
+        solved = Solved(given(*small), on_failure="ignore")
+        x, w, status, code = solved.z, torch.cat(solved.multipliers(), -1), solved.status, solved.solved.found.code
+        bound = None
+        if not readable(code):
+            status = torch.where(code == LOST, MAX_ITER, status)
+        elif bool((faint := (code >= FAINT) | (status == MAX_ITER)).any()):
+            index = faint.reshape(-1).nonzero().squeeze(-1)
+            near = (_listed(t.detach())[index] for t in (solved.solved.found.active, x))
+            found = again(whole, small, moved, index, *near)
+            bound, sure = self._sure(
+                moved, _placed(x.detach(), index, found.x), _placed(torch.full_like(x, torch.nan), index, found.error)
+            )
+            status = torch.where(faint, torch.where(sure, CONVERGED, MAX_ITER), status).to(torch.int8)
+            kept = sure.reshape(-1)[index]
+            x, w = (_placed(t, index[kept], u[kept]) for t, u in ((x, found.x), (w, found.w)))
+        z, y = (x, w) if self.elimination is None else self.elimination.recovered(whole, moved, x, w)
+        return z, y, status, small.residual(x, w, status > MAX_ITER) if full else None, bound
+
+    @torch.no_grad()
+    def _sure(self, moved: Moved, x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+        """(By how much an entry that is asked for may be off, whether that is little)."""
+        bound = times(moved.S.abs(), error)[..., self.asked].amax(-1)
+        size = (times(moved.S, x) + moved.e)[..., self.asked].abs().amax(-1)
+        return bound, bound <= ACCEPT * (1 + size)
 
     def explain(self) -> str:
         cone, solved = self.cone, 0
@@ -85,27 +141,14 @@ class Quadratic:
         )
 
 
-def _stationary(order: Order, P: Tensor, q: Tensor, moving: Tensor, b: Tensor, full: bool) -> Found:
-    """By one linear system, and by the search for an optimum where that is not safely regular."""
-    p = order.equations(P, q, moving, b.expand(*q.shape[:-1], b.shape[-1]))
-    z, y, sound = stationary(p)
-    with torch.no_grad():
-        residual = torch.linalg.vector_norm(torch.cat(p.residual(z, y), -1), dim=-1) if full else None
-    z, y = order.back(z, y)
-    status = torch.zeros(sound.shape, dtype=torch.int8, device=z.device)
-    if readable(sound) and bool(sound.all()):
-        return z, y, status.expand(q.shape[:-1]), residual
-    empty = q.new_zeros(0, q.shape[-1]), q.new_zeros(0)
-    w, u, other, gap = _searched(Program(P, q, order.rows(p), b, *empty), full)
-    keep = sound.unsqueeze(-1)
-    if residual is not None and gap is not None:
-        residual = torch.where(sound, residual, gap)
-    return torch.where(keep, z, w), torch.where(keep, y, u), torch.where(sound, status, other), residual
+def _listed(t: Tensor) -> Tensor:
+    """Vectors (…, n) as (elements, n)."""
+    return t.reshape(t.shape[:-1].numel(), t.shape[-1])
 
 
-def _searched(p: Program, full: bool) -> Found:
-    found = Solved(given(*p), on_failure="ignore")
-    return found.z, torch.cat(found.multipliers(), -1), found.status, found.solution().residual if full else None
+def _placed(t: Tensor, index: Tensor, part: Tensor) -> Tensor:
+    """t with these elements of the batch, counted along all of it, replaced."""
+    return _listed(t).index_copy(0, index, part.to(t)).reshape(t.shape)
 
 
 def _kept(t: Tensor, good: Tensor, dims: int) -> Tensor:

@@ -145,15 +145,19 @@ def _quadratic(model: Model, parameters: Parameters) -> Route:
     if not model.problem.is_qp():  # before cvxpy compiles it
         raise InputError("its objective or a constraint is not quadratic or piecewise linear")
     cone = Cone(model.problem, parameters, "CLARABEL", quad_form=True)
-    return ConeRoute(Quadratic(cone), _recoveries(cone, model))
+    recoveries = _recoveries(cone, model)
+    return ConeRoute(Quadratic(cone, _asked(recoveries, False)), recoveries)
 
 
 def _conic(model: Model, parameters: Parameters) -> Route:
     cone = Cone(model.problem, parameters, "DIFFCP")
     recoveries = _recoveries(cone, model)
-    asked = (np.unique([j for r in recoveries if r.dual is dual for j in r.place.tolist()]) for dual in (False, True))
-    primal, dual = (a.astype(int) for a in asked)
-    return ConeRoute(Conic(cone, (primal, dual)), recoveries)
+    return ConeRoute(Conic(cone, (_asked(recoveries, False), _asked(recoveries, True))), recoveries)
+
+
+def _asked(recoveries: list[Recovery], dual: bool) -> np.ndarray:
+    """The entries of x, or of y, that are read off."""
+    return np.unique([j for r in recoveries if r.dual is dual for j in r.place.tolist()]).astype(int)
 
 
 def _recoveries(cone: Cone, model: Model) -> list[Recovery]:

@@ -89,6 +89,11 @@ class Factor:
     def __init__(self, system: System, d: Tensor):
         self.system, self.d = system, d
 
+    @property
+    def least(self) -> Tensor:
+        """The least curvature of Q + Cᵀ D C, about."""
+        raise NotImplementedError
+
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """(z, w) of the system; w = 0 in the rows that are left out."""
         raise NotImplementedError
@@ -147,6 +152,10 @@ class Normal(Factor):
         c = system.c
         self.lower = torch.linalg.cholesky_ex(system.shifted + (c.mT * d.unsqueeze(-2)) @ c)[0]
 
+    @property
+    def least(self) -> Tensor:
+        return self.lower.diagonal(dim1=-2, dim2=-1).amin(-1).square()
+
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.cholesky_solve((a + times(self.system.c.mT, self.d * c)).unsqueeze(-1), self.lower).squeeze(-1)
         return z, self.d * (times(self.system.c, z) - c)
@@ -161,6 +170,10 @@ class Thin(Factor):
         matrix = system.gram * (root.unsqueeze(-1) * root.unsqueeze(-2))
         matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
         self.lower = torch.linalg.cholesky_ex(matrix)[0]
+
+    @property
+    def least(self) -> Tensor:
+        return self.root.new_full(self.lower.shape[:-2], WELL**2)  # of Q itself, which is well conditioned
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         w = self.multipliers(times(self.system.back.mT, a) - c)

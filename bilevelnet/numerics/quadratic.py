@@ -26,6 +26,9 @@ PATIENCE = 30  # interior steps for one gap, before an element is asked whether 
 NEAR = 1e3  # times eps: by how much a row or a force may be missed, sums of some hundred terms and a condition of ten
 NONZERO = 1e-9  # of a projection of a vector of size 1: what a proof may be short of the rounding of its 1e-13 or so
 INFEASIBLE, UNBOUNDED, NOT_CONVEX = 10, 11, 12  # codes beside those of bracket.py
+# Found, but curvature along the rows held is so small that z is known to half of the digits at most, or to any number.
+FAINT, LOST = 13, 14
+FAINTEST = 1e-6, 1e-9  # that curvature, in units of the largest: 1e-13 of a force moves z by the inverse; PROXIMAL
 
 
 class Optimum(NamedTuple):
@@ -205,9 +208,11 @@ def polish(
             reach = times(system.c.abs(), reach) + d.abs() + along.unsqueeze(-1)
             held = active | (excess.abs() <= NEAR * eps * reach)
             w = torch.where(equation, w, w.clamp(min=0))  # what is below 0 is above −load
+            least = factor.least
+            told = torch.where(least < FAINTEST[1], LOST, torch.where(least < FAINTEST[0], FAINT, FOUND)).to(torch.int8)
             some = slice(None) if bool(good.all()) else good  # a mask of everything copies all the same
             where = places[some]
-            out.z[where], out.w[where], out.active[where], out.code[where] = z[some], w[some], held[some], FOUND
+            out.z[where], out.w[where], out.active[where], out.code[where] = z[some], w[some], held[some], told[some]
             solved[which[some]] = True
         if bool(stays.all()):
             break
@@ -244,7 +249,7 @@ def _projected(point: Tensor, rows: Tensor, equations: int) -> tuple[Tensor, Ten
     eye = torch.eye(point.shape[-1], dtype=point.dtype, device=point.device)
     right, index = point.new_zeros(len(point), rows.shape[-2]), torch.arange(len(point), device=point.device)
     found = _search(Program(System(eye, rows), -unit, right, equations, index), None, 3 * PATIENCE, None)
-    return found.z, (found.code == FOUND) & (largest(found.z) > NONZERO)
+    return found.z, found.code.ne(LIMIT) & (largest(found.z) > NONZERO)
 
 
 def _stacked(upper: Tensor, lower: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..numerics.bracket import FOUND
 from ..numerics.kkt import times
 from ..numerics.kkt_solution import solution
+from ..numerics.quadratic import FAINT, LOST, NOT_CONVEX
 from ..numerics.quadratic import INFEASIBLE as EMPTY
-from ..numerics.quadratic import NOT_CONVEX
 from ..numerics.quadratic import UNBOUNDED as ENDLESS
 from ..numerics.quadratic_search import Minimum, quadratic
 from ..solution import CONVERGED, INFEASIBLE, INVALID, KINK, MAX_ITER, UNBOUNDED
@@ -37,7 +37,8 @@ class Program:
         """The Solved program; ``start``: (z, w) nearby."""
         found, known = quadratic(self.matrix, self.q, self.c, self.d, self.p, start, max_iter)
         code = found.code
-        status = torch.where(code == FOUND, CONVERGED, torch.where(code == NOT_CONVEX, INVALID, MAX_ITER))
+        reached = (code == FOUND) | (code == FAINT) | (code == LOST)
+        status = torch.where(reached, CONVERGED, torch.where(code == NOT_CONVEX, INVALID, MAX_ITER))
         status = torch.where(code == EMPTY, INFEASIBLE, torch.where(code == ENDLESS, UNBOUNDED, status))
         status = torch.where(self.good, status, INVALID).to(torch.int8)
         z, w = found.z, found.w
