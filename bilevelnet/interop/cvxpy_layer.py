@@ -22,7 +22,8 @@ Faults = list[tuple[str, Tensor]]  # what is wrong with the parameters, and in w
 @dataclass
 class ImportedSolution:
     """One value a variable, and of each element of the batch its ``Status``, the residual that its solver states, and
-    the solver's name. ``error_bound``: of the conic solver, by how much an entry may be off the solution.
+    the solver's name. ``error_bound``: by how much an entry may be off the solution, of the conic solver, and of the
+    quadratic one where the condition costs digits (else NaN).
     """
 
     values: tuple[Tensor, ...]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..numerics.kkt import times
 from ..numerics.quadratic import FAINT, LOST
-from ..solution import CONVERGED, INVALID, MAX_ITER
+from ..solution import CONVERGED, INVALID, MAX_ITER, UNBOUNDED
 from ..values import all_finite, readable
 from .cone_kkt import ACCEPT
 from .cvxpy_cone import Cone
@@ -107,25 +107,26 @@ class Quadratic:
         bound = None
         if not readable(code):
             status = torch.where(code == LOST, MAX_ITER, status)
-        elif bool((faint := (code >= FAINT) | (status == MAX_ITER)).any()):
+        elif bool((faint := (code >= FAINT) | (status == MAX_ITER) | (status == UNBOUNDED)).any()):
             index = faint.reshape(-1).nonzero().squeeze(-1)
             near = (_listed(t.detach())[index] for t in (solved.solved.found.active, x))
             found = again(whole, small, moved, index, *near)
-            bound, sure = self._sure(
-                moved, _placed(x.detach(), index, found.x), _placed(torch.full_like(x, torch.nan), index, found.error)
-            )
-            status = torch.where(faint, torch.where(sure, CONVERGED, MAX_ITER), status).to(torch.int8)
-            kept = sure.reshape(-1)[index]
+            bound, size = self._bound(moved, _placed(x.detach(), index, found.x), found.error, index)
+            better = bound <= size  # a digit is known
+            status = torch.where(faint & ((status != UNBOUNDED) | better), MAX_ITER, status)
+            status = torch.where(bound <= ACCEPT * size, CONVERGED, status).to(torch.int8)
+            kept = better.reshape(-1)[index]
             x, w = (_placed(t, index[kept], u[kept]) for t, u in ((x, found.x), (w, found.w)))
+            bound = torch.where(faint & ~better, torch.inf, bound)
         z, y = (x, w) if self.elimination is None else self.elimination.recovered(whole, moved, x, w)
         return z, y, status, small.residual(x, w, status > MAX_ITER) if full else None, bound
 
     @torch.no_grad()
-    def _sure(self, moved: Moved, x: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-        """(By how much an entry that is asked for may be off, whether that is little)."""
-        bound = times(moved.S.abs(), error)[..., self.asked].amax(-1)
-        size = (times(moved.S, x) + moved.e)[..., self.asked].abs().amax(-1)
-        return bound, bound <= ACCEPT * (1 + size)
+    def _bound(self, moved: Moved, x: Tensor, error: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """By how much an entry that is asked for may be off, NaN where nothing is said; and 1 + the largest of them."""
+        wide = _placed(torch.full_like(x, torch.nan), index, error)
+        bound = times(moved.S.abs(), wide)[..., self.asked].amax(-1)
+        return bound, 1 + (times(moved.S, x) + moved.e)[..., self.asked].abs().amax(-1)
 
     def explain(self) -> str:
         cone, solved = self.cone, 0

@@ -26,9 +26,9 @@ PATIENCE = 30  # interior steps for one gap, before an element is asked whether 
 NEAR = 1e3  # times eps: by how much a row or a force may be missed, sums of some hundred terms and a condition of ten
 NONZERO = 1e-9  # of a projection of a vector of size 1: what a proof may be short of the rounding of its 1e-13 or so
 INFEASIBLE, UNBOUNDED, NOT_CONVEX = 10, 11, 12  # codes beside those of bracket.py
-# Found, but curvature along the rows held is so small that z is known to half of the digits at most, or to any number.
+# Found, but curvature along the rows held is so small that digits of z are lost, or even half of them.
 FAINT, LOST = 13, 14
-FAINTEST = 1e-6, 1e-9  # that curvature, in units of the largest: 1e-13 of a force moves z by the inverse; PROXIMAL
+FAINTEST = 1e-6, 1e-8  # that curvature, in units of the largest: a force left of 1e-13 moves z by 1e-7, 1e-5 at most
 
 
 class Optimum(NamedTuple):
