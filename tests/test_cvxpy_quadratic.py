@@ -59,3 +59,58 @@ def test_units_of_the_matrix_change_nothing(size: float, moving: bool) -> None:
         b = a @ generator.standard_normal(3) + share * size * generator.standard_normal(5)
         (z,) = layer(*given, torch.from_numpy(b))
         torch.testing.assert_close(z, torch.from_numpy(exact(a, b)), atol=1e-13, rtol=0)  # 10² times eps, of sums of 5
+
+
+@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("condition", [1e6, 1e8, 1e10, 1e12, 1e16])
+def test_an_ill_conditioned_element_is_within_its_bound_or_told(condition: float, moving: bool) -> None:
+    generator = np.random.default_rng(1)
+    a = graded(condition, generator)
+    layer, given = bounded(a, moving, on_failure="ignore")
+    shares = [0.0, 0.0, 1e-8, 1.0]
+    b = np.array([a @ generator.standard_normal(3) + share * generator.standard_normal(5) for share in shares])
+    solution = layer.solve(*given, torch.from_numpy(b))
+    for z, right, converged, bound in zip(
+        solution.values[0].numpy(), b, solution.converged, solution.error_bound, strict=True
+    ):
+        want = exact(a, right)
+        error = np.abs(z - want).max()
+        assert not converged or error <= 1e-6 * (1 + np.abs(want).max())  # ACCEPT
+        assert bound.isnan() or error <= bound
+    if condition == 1e6:
+        assert bool(solution.converged[:2].all())
+
+
+def test_derivatives_of_an_ill_conditioned_element() -> None:
+    generator = np.random.default_rng(2)
+    a = graded(1e7, generator)
+    layer, _ = bounded(a, True)
+    A, p = torch.from_numpy(a).requires_grad_(), torch.from_numpy(a @ np.array([0.3, -0.2, 0.5])).requires_grad_()
+    (z,) = layer(A, p)
+    found = torch.autograd.grad(z[0], [A, p], create_graph=True)
+    row = torch.linalg.pinv(A.detach())[0]  # dx = A⁺(dp − dA x), as nothing is left of A x − p
+    for g, want in zip(found, (-row.outer(z.detach()), row), strict=True):
+        torch.testing.assert_close(g, want, rtol=1e-7, atol=1e-7 * float(want.abs().max()))  # 1e7 times eps, of sums
+    assert bool(torch.autograd.grad(found[1].sum(), A)[0].isfinite().all())
+    assert bool(torch.func.vmap(lambda m: layer(m, p.detach())[0])(A.detach()[None]).isnan().all())  # not read there
+
+
+def test_several_minimisers_are_told() -> None:
+    layer, _ = bounded(np.ones((5, 3)), True)
+    with pytest.raises(bln.SolveError, match=r"known to .* only: of several minimisers"):
+        layer(torch.ones(5, 3, dtype=F64), torch.ones(5, dtype=F64))
+    x, c = cp.Variable(2), cp.Parameter(2)  # |x| ≤ 1 brings a variable of its own, which is free and not asked for
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x), [cp.abs(x) <= 1])
+    layer = bln.from_cvxpy(problem, [c], [x])
+    assert bool(layer.solve(torch.ones(2, dtype=F64)).converged)
+
+
+def test_ill_conditioned_least_squares_are_bounded_below() -> None:
+    x, A, p = cp.Variable(3), cp.Parameter((5, 3)), cp.Parameter(5)
+    layer = bln.from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(A @ x - p))), [A, p], [x], on_failure="ignore")
+    generator = np.random.default_rng(3)
+    for condition in (1e7, 1e9, 1e11, 1e13):
+        a = graded(condition, generator)
+        solution = layer.solve(torch.from_numpy(a), torch.from_numpy(a.sum(-1)))
+        assert int(solution.status) in (bln.Status.converged, bln.Status.max_iter)  # unbounded, by rounding of A'A
+        assert float((solution.values[0] - 1).abs().max()) <= float(solution.error_bound) <= 1e-14 * condition

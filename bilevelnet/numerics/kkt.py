@@ -19,6 +19,8 @@ TINY = 1e-300  # a size of 0 is divided by: of a program all of whose numbers ar
 FLAT = 1e-7  # of a scaled Q; above it PROXIMAL is 1 % at most of any curvature, and the inverse of Q loses no more
 DEFINITE = 16  # times n eps, over the rounding of a Cholesky factor: a Q of less curvature counts as singular
 
+SURE = 1e-4  # a least pivot above which no curvature below 1e-6 has been seen: then the pivot stands for it
+
 Sizes = tuple[Tensor, Tensor]  # max |z| and max |w| of each element
 
 
@@ -154,7 +156,12 @@ class Normal(Factor):
 
     @property
     def least(self) -> Tensor:
-        return self.lower.diagonal(dim1=-2, dim2=-1).amin(-1).square()
+        pivot = self.lower.diagonal(dim1=-2, dim2=-1).amin(-1).square()
+        if bool((pivot > SURE).all()):
+            return pivot
+        eye = torch.eye(self.lower.shape[-1], dtype=pivot.dtype, device=pivot.device)
+        inverse = torch.linalg.solve_triangular(self.lower, eye.expand(self.lower.shape), upper=False)
+        return 1 / inverse.square().sum((-2, -1))  # a pivot alone may be larger than that many times over
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.cholesky_solve((a + times(self.system.c.mT, self.d * c)).unsqueeze(-1), self.lower).squeeze(-1)
