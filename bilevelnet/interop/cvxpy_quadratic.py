@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..numerics.kkt import times
-from ..numerics.quadratic import FAINT, LOST
+from ..numerics.kkt import TINY, times
+from ..numerics.quadratic import FAINT, FAINTEST, LOST
 from ..solution import CONVERGED, INVALID, MAX_ITER, UNBOUNDED
 from ..values import all_finite, readable
 from .cone_kkt import ACCEPT
@@ -106,7 +106,10 @@ class Quadratic:
         x, w, status, code = solved.z, torch.cat(solved.multipliers(), -1), solved.status, solved.solved.found.code
         bound = None
         if not readable(code):
-            status = torch.where(code == LOST, MAX_ITER, status)
+            lost = (
+                code == LOST if self.alone else (code == LOST) & self._loose(small, moved, solved.solved.found.active)
+            )
+            status = torch.where(lost, MAX_ITER, status)
         elif bool((faint := (code >= FAINT) | (status == MAX_ITER) | (status == UNBOUNDED)).any()):
             index = faint.reshape(-1).nonzero().squeeze(-1)
             near = (_listed(t.detach())[index] for t in (solved.solved.found.active, x))
@@ -120,6 +123,24 @@ class Quadratic:
             bound = torch.where(faint & ~better, torch.inf, bound)
         z, y = (x, w) if self.elimination is None else self.elimination.recovered(whole, moved, x, w)
         return z, y, status, small.residual(x, w, status > MAX_ITER) if full else None, bound
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether the variables of the program that is searched are all asked for."""
+        rest = range(self.cone.n) if self.elimination is None else self.elimination.rest.tolist()
+        return set(rest) <= set(self.asked.tolist())
+
+    @torch.no_grad()
+    def _loose(self, solved: Solved, moved: Moved) -> Tensor:
+        """Whether what is asked for moves along directions in which Q is flat and the rows held stay."""
+        P, c, held = solved.data.matrix, solved.data.c, solved.solved.found.active
+        curved = P.diagonal(dim1=-2, dim2=-1)
+        t = torch.where(curved > 0, curved.clamp(min=TINY).rsqrt(), 1.0).unsqueeze(-2)
+        rows = c * t
+        rows = rows * (held.unsqueeze(-1) / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp(min=TINY))
+        values, directions = torch.linalg.eigh(t.mT * P * t + rows.mT @ rows)
+        moves = ((moved.S * t)[..., self.asked, :] @ directions).square()
+        return (moves * (values < FAINTEST[1]).unsqueeze(-2)).amax((-2, -1)) > FAINTEST[1]
 
     @torch.no_grad()
     def _bound(self, moved: Moved, x: Tensor, error: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
