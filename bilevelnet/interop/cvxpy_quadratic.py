@@ -106,9 +106,8 @@ class Quadratic:
         x, w, status, code = solved.z, torch.cat(solved.multipliers(), -1), solved.status, solved.solved.found.code
         bound = None
         if not readable(code):
-            lost = (
-                code == LOST if self.alone else (code == LOST) & self._loose(small, moved, solved.solved.found.active)
-            )
+            lost = code == LOST
+            lost = lost if self.alone else lost & self._loose(solved, moved)
             status = torch.where(lost, MAX_ITER, status)
         elif bool((faint := (code >= FAINT) | (status == MAX_ITER) | (status == UNBOUNDED)).any()):
             index = faint.reshape(-1).nonzero().squeeze(-1)
