@@ -82,7 +82,7 @@ class Faces(System):
     def __init__(self, roots: list[Root], held: Tensor):
         self.faces = [Face(root, rows.numpy()) for root, rows in zip(roots, held, strict=True)]
 
-    def factor(self, d: Tensor) -> Any:
+    def exact(self, d: Tensor) -> Any:
         return self
 
     def refine(self, a: Tensor, c: Tensor, *start: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

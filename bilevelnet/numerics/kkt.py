@@ -156,12 +156,7 @@ class Normal(Factor):
 
     @property
     def least(self) -> Tensor:
-        pivot = self.lower.diagonal(dim1=-2, dim2=-1).amin(-1).square()
-        if bool((pivot > SURE).all()):
-            return pivot
-        eye = torch.eye(self.lower.shape[-1], dtype=pivot.dtype, device=pivot.device)
-        inverse = torch.linalg.solve_triangular(self.lower, eye.expand(self.lower.shape), upper=False)
-        return 1 / inverse.square().sum((-2, -1))  # a pivot alone may be larger than that many times over
+        return _least(self.lower)
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.cholesky_solve((a + times(self.system.c.mT, self.d * c)).unsqueeze(-1), self.lower).squeeze(-1)
@@ -180,7 +175,7 @@ class Thin(Factor):
 
     @property
     def least(self) -> Tensor:
-        return self.root.new_full(self.lower.shape[:-2], WELL**2)  # of Q itself, which is well conditioned
+        return _least(self.system.factor_q).expand(len(self.d))  # of Q itself
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         w = self.multipliers(times(self.system.back.mT, a) - c)
@@ -201,6 +196,10 @@ class Whole(Factor):
         corner = torch.diag_embed(torch.where(self.keep, -1 / d, -1.0))
         upper = torch.cat([q.expand(len(d), *q.shape[-2:]), c.mT], -1)
         self.lu = torch.linalg.lu_factor_ex(torch.cat([upper, torch.cat([c, corner], -1)], -2))[:2]
+
+    @property
+    def least(self) -> Tensor:
+        return Normal(self.system, self.d).least
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         right = torch.cat([a, torch.where(self.keep, c, 0.0)], -1)
@@ -229,6 +228,15 @@ class CondensedFactor:
 
     def solve(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return a, self.whole.multipliers(-c)
+
+
+def _least(lower: Tensor) -> Tensor:
+    """The least eigenvalue of L Lᵀ, about; a pivot alone may be larger than that many times over."""
+    pivot = lower.diagonal(dim1=-2, dim2=-1).amin(-1).square()
+    if bool((pivot > SURE).all()):
+        return pivot
+    eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device).expand(lower.shape)
+    return 1 / torch.linalg.solve_triangular(lower, eye, upper=False).square().sum((-2, -1))
 
 
 def largest(x: Tensor) -> Tensor:
