@@ -37,8 +37,8 @@ ENDS = {
 }
 Start = tuple[np.ndarray, np.ndarray, np.ndarray]
 FIRST_ORDER = (
-    "it has a plain backward of first order, and no vmap, torch.func, forward mode or double backward; loop over the "
-    "samples, or state the problem so that another solver takes it (layer.explain() says why none does)"
+    "it has a plain backward of first order, and no vmap, torch.func, forward mode, double backward or export; loop over "
+    "the samples, or state the problem so that another solver takes it (layer.explain() says why none does)"
 )
 
 
@@ -75,7 +75,7 @@ class Conic:
         return run(values)  # type: ignore[no-any-return]
 
     def _solve(self, values: Values) -> tuple[Tensor, ...]:
-        if transformed(*values.flat) or values.like.is_meta:
+        if transformed(*values.flat) or values.like.is_meta or torch.compiler.is_exporting():
             raise InputError(f"the conic route leaves torch: {FIRST_ORDER}")
         cone, batch = self.cone, values.batch
         parts = [cone.A, cone.b, cone.q]
