@@ -281,5 +281,5 @@ def test_conic_outside_a_compiled_graph() -> None:
     torch.testing.assert_close(torch.compile(layer)(v), layer(v), atol=0, rtol=0)
     with pytest.raises(bln.InputError, match="the conic route leaves torch"):
         layer(v.to("meta"))
-    with pytest.raises(bln.InputError, match="the conic route leaves torch: .* or export"):
+    with pytest.raises(bln.InputError, match=r"the conic route leaves torch: .* or export"):
         torch.export.export(layer.eval(), (v,))

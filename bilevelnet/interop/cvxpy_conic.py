@@ -37,8 +37,8 @@ ENDS = {
 }
 Start = tuple[np.ndarray, np.ndarray, np.ndarray]
 FIRST_ORDER = (
-    "it has a plain backward of first order, and no vmap, torch.func, forward mode, double backward or export; loop over "
-    "the samples, or state the problem so that another solver takes it (layer.explain() says why none does)"
+    "it has a plain backward of first order, and no vmap, torch.func, forward mode, double backward or export; loop "
+    "over the samples, or state the problem so that another solver takes it (layer.explain() says why none does)"
 )
 
 
