@@ -37,7 +37,7 @@ def _jump_signs(v: Tensor, lam: Tensor) -> Tensor:
     signs, left = _active_set(rows, bound, slack)
     if len(left):
         signs[left] = _by_levels(rows[left], bound[left], slack[left])
-    return signs.view(*v.shape[:-1], -1)
+    return signs.view(*v.shape[:-1], signs.shape[-1])
 
 
 def _active_set(v: Tensor, lam: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
