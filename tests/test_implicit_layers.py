@@ -174,6 +174,7 @@ def test_a_bad_element_leaves_the_gradient_of_shared_parameters() -> None:
 def test_shapes_batches_and_dtypes() -> None:
     layer = from_optimality(cubic)
     assert layer(points(0, 3)).shape == (0, 3)
+    assert layer.solve(points(0, 3)).iterations == 0
     assert layer(points(2, 3, 4)).shape == (2, 3, 4)  # an element is a (3, 4) matrix
     whole = from_optimality(cubic, batch_ndim=0)
     assert torch.allclose(whole(points(2, 3)), layer(points(2, 3)), rtol=1e-15)

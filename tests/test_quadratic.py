@@ -39,6 +39,27 @@ def test_each_element_has_its_status() -> None:
         qp(Q, q, None, None, G, h)
 
 
+@pytest.mark.parametrize(("seed", "n", "p", "m", "rank"), [(44, 4, 1, 1, 1), (226, 8, 2, 2, 3), (328, 6, 1, 1, 3)])
+def test_a_z_on_its_way_to_infinity_excuses_no_force(seed: int, n: int, p: int, m: int, rank: int) -> None:
+    """Too few rows for the directions in which Q is 0: the interior point ends at |z| of 1e12 to 1e16."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(4):  # the sizes, in the draws that met this
+        torch.randint(2, (), generator=generator)
+    root, q, A, b, G = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((n, rank), (n,), (p, n), (p,), (m, n))
+    )
+    sol = solve_qp(
+        root @ root.mT, q, A, b, G, torch.rand(m, generator=generator, dtype=torch.float64), on_failure="nan"
+    )
+    assert sol.status == bln.Status.unbounded
+    direction = sol.multipliers["direction"]
+    assert abs(q @ direction + 1) < 1e-12  # its size, given by definition
+    assert (root.mT @ direction).abs().max() < 1e-11 * direction.abs().max()  # rounding over the least singular value
+    assert (A @ direction).abs().max() < 1e-11 * direction.abs().max()
+    assert (G @ direction).max() < 1e-11 * direction.abs().max()
+
+
 def test_a_large_multiplier_excuses_no_contradiction() -> None:
     """g'z ≤ h and −2 g'z ≤ −2 h − 1: in two of 64 the interior point ended at w = 1e19, and 1 was 1e-19 of that."""
     Q, q, A, b, G, h = draw(64, 5, 1, 3, seed=9)
@@ -81,6 +102,7 @@ def test_empty_batch_and_dtype() -> None:
     z, dual = qp(torch.eye(3), torch.ones(0, 3), None, None, torch.ones(2, 3), torch.ones(2))
     assert z.shape == (0, 3)
     assert dual.inequality.shape == (0, 2)
+    assert solve_qp(torch.eye(3), torch.ones(0, 3)).iterations == 0
     program = [t.float() for t in draw(3, 4, 1, 6)]
     z, dual = qp(*program)
     exact, _ = qp(*(t.double() for t in program))

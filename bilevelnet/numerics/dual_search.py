@@ -67,7 +67,7 @@ def _empty(v: Tensor, sizes: Sizes) -> tuple[Tensor, ...]:
         v.new_empty(*batch, terms),
         v.new_empty(*batch, *square),
         v.new_empty(batch, dtype=torch.int8),
-        v.new_empty((), dtype=torch.int64),
+        v.new_zeros((), dtype=torch.int64),
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .bracket import FOUND, LIMIT
 from .interior_point import Interior, advance, begin, remainder
-from .kkt import HARD, Condensed, Factor, System, largest, times
+from .kkt import HARD, PROXIMAL, Condensed, Factor, System, largest, times
 from .kkt_scaling import Scaled, scaled
 from .pivoting import Pivoted, pivoted
 
@@ -196,7 +196,10 @@ def polish(
         z, w, force, room = factor.refine(-q, d, z, w, (largest(z_near), largest(w_near)))
         excess = times(system.c, z) - d
         reach = torch.maximum(z.abs(), z_near)
-        z_size, force_size = largest(reach), largest(q) + largest(torch.maximum(w.abs(), w_near))
+        # No larger than q and d make it: a z on its way to infinity would excuse the force that drives it there.
+        most = (largest(q) / PROXIMAL + HARD * largest(d)).clamp(min=1.0)  # 1 where both are 0, and so is z
+        z_size = torch.minimum(largest(reach), most)
+        force_size = largest(q) + largest(torch.maximum(w.abs(), w_near))
         # Not of the multipliers' size: those of rows that contradict have none, and would excuse the contradiction.
         along = (largest(q) + z_size) / HARD
         slack = NEAR * eps * (d.abs() + (z_size + along).unsqueeze(-1))

@@ -102,7 +102,7 @@ def _empty(q: Tensor, start: Any, tensors: list[Tensor], *rest: Any) -> tuple[Te
         torch.empty_like(d),
         torch.empty_like(d, dtype=torch.bool),
         q.new_empty(q.shape[:-1], dtype=torch.int8),
-        q.new_empty((), dtype=torch.int64),
+        q.new_zeros((), dtype=torch.int64),
     )
 
 

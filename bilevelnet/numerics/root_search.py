@@ -59,7 +59,7 @@ def _empty(w: Tensor, batch_ndim: int, largest: int) -> tuple[Tensor, ...]:
         w.new_empty(batch, dtype=torch.int8),
         w.new_empty(batch),
         w.new_empty(batch),
-        w.new_empty((), dtype=torch.int64),
+        w.new_zeros((), dtype=torch.int64),
     )
 
 
