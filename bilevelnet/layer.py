@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .couplings import Bilinear, Coupling
 from .divergences import Bregman, Divergence, Dual, Identity
+from .divergences.given import GivenEntries
 from .domains import Interval
 from .errors import DomainError, InputError
 from .losses import excess
@@ -87,6 +88,9 @@ class BilevelLayer(nn.Module):
             )
         self.solver = solver
         self.bound = Bound(self.problem.prox.phi, self.problem.prox.g, solver, on_failure)
+        if hasattr(coupling, "out_features") and self.bound.dims:
+            width: Any = coupling.out_features
+            self.bound.check_width(width, f"the coupling gives width {width}")
         self.dims = tuple(range(-coupling.event_ndim, 0))
         # Whether the layer is u⁺ = u + A(ρ(u)) and no more, of one width: what a chain runs without looking further.
         plain = isinstance(divergence, Bregman) and isinstance(divergence.reference, Identity)
@@ -169,7 +173,18 @@ class BilevelLayer(nn.Module):
         """(v, status of z⁻), z⁻ being looked at first, and placed where φ and g depend on it."""
         self.check_input(z_prev)
         outside = self.domain_status(z_prev, self.bound.on_failure)
-        return self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype), outside
+        v = self.problem.dual_point(self.inside(z_prev, outside), None, z_prev.dtype)
+        phi = self.problem.phi
+        if isinstance(phi, GivenEntries):  # what couples entries goes to solvers that look at it themselves
+            from .solvers.charts import chart  # not needed by other layers
+            from .solvers.samples import refute
+
+            try:
+                refute([phi], v, lambda x: chart(phi.domain, x)[0])
+            except InputError:
+                self.problem.clear()
+                raise
+        return v, outside
 
     def check_input(self, z_prev: Tensor) -> None:
         """InputError unless z⁻ is a floating-point tensor of the coupling's width and dtype."""
@@ -186,6 +201,8 @@ class BilevelLayer(nn.Module):
                 raise InputError(
                     f"z⁻ is {z_prev.dtype}, the coupling {weight.dtype}: convert one, e.g. layer.to(z.dtype)"
                 )
+        elif self.bound.width is not None and not coupling.affine and self.problem.divergence.reference.widths is None:
+            self.bound.check_point(z_prev, "z⁻")  # of the shape of z
 
     def domain_status(self, z_prev: Tensor, policy: str, name: str = "z⁻") -> Tensor | None:
         """None where every entry of z⁻ lies in int dom φ, or nobody asked; else the status of each sample.

@@ -15,6 +15,7 @@ from .problem import Prox, anchor
 from .recipe import Remade, is_symbol, recipe
 from .regularizers import Regularizer
 from .regularizers.group_norms import GroupNorms
+from .regularizers.precompose import LinearMap
 from .solution import KINK, MAX_ITER, Solution, check_policy, judged, settle, squeeze, worst
 from .solvers import Solver, bind
 from .values import all_below, all_finite, at_least_float32, check_floating, extremes, readable
@@ -73,31 +74,34 @@ class Bound:
 
     def __init__(self, phi: Legendre, g: Regularizer, solver: str | Solver, on_failure: str):
         self.map: Map
+        if isinstance(phi, Legendre) and isinstance(g, Regularizer):  # else bind says what is wrong
+            self.width, self.exact = common_width(phi, g)
         self.map, self.passed_over = bind(phi, g, solver)
         self.prox = Prox(phi, g)
         self.remade: Any = None  # see recipe.py
         self.on_failure = check_policy(on_failure)
         self.subject, self.pair = f"prox of {g.label} under {phi.label}", f"{g.label} with {phi.label}"
         self.dims = self.prox.dims
-        self.width, grouped = phi.width or g.width, any(isinstance(m, GroupNorms) for m in g.modules())
-        self.exact = phi.width is not None or not grouped  # entries beyond the groups are free
-        if phi.width and g.width and (phi.width < g.width if grouped else phi.width != g.width):
-            raise InputError(f"{phi.label} takes vectors of width {phi.width}, {g.label} of width {g.width}")
         self.square = self.prox.event_ndim == 2 and any(getattr(p.domain, "symmetric", False) for p in (phi, g))
 
-    def check_point(self, v: Tensor) -> None:
+    def check_point(self, v: Tensor, name: str = "v") -> None:
         """InputError unless v is a floating-point tensor whose last dimensions are events of this problem."""
-        check_floating(v, "v")
+        check_floating(v, name)
         if v.ndim < self.prox.event_ndim:
-            raise InputError(f"v has {v.ndim} dimensions; {self.pair} acts on {self.prox.event_ndim}")
+            raise InputError(f"{name} has {v.ndim} dimensions; {self.pair} acts on {self.prox.event_ndim}")
         sizes = [v.shape[d] for d in self.dims]
         if 0 in sizes:
-            raise InputError(f"v has shape {tuple(v.shape)}: {self.pair} acts on at least one entry")
-        if self.width is not None and (sizes[-1] != self.width if self.exact else sizes[-1] < self.width):
-            least = "" if self.exact else "at least "
-            raise InputError(f"v has shape {tuple(v.shape)}: {self.pair} takes vectors of width {least}{self.width}")
+            raise InputError(f"{name} has shape {tuple(v.shape)}: {self.pair} acts on at least one entry")
+        if sizes:
+            self.check_width(sizes[-1], f"{name} has shape {tuple(v.shape)}")
         if self.square and sizes[0] != sizes[1]:
-            raise InputError(f"v has shape {tuple(v.shape)}: {self.pair} takes square matrices")
+            raise InputError(f"{name} has shape {tuple(v.shape)}: {self.pair} takes square matrices")
+
+    def check_width(self, width: int, subject: str) -> None:
+        """InputError unless vectors of ``width`` entries are events of this problem."""
+        if self.width is not None and (width != self.width if self.exact else width < self.width):
+            least = "" if self.exact else "at least "
+            raise InputError(f"{subject}: {self.pair} takes vectors of width {least}{self.width}")
 
     def apply(self, v: Tensor, dtype: torch.dtype, dims: tuple[int, ...]) -> Tensor:
         """z, after the policy; an element spans the dimensions ``dims``."""
@@ -152,11 +156,35 @@ class Bound:
         if init is None:
             return None
         z, u, y = (init.z, init.dual, init.multipliers) if isinstance(init, Solution) else (init, None, {})
+        if not isinstance(z, Tensor):
+            raise InputError(f"init is a Solution of this problem or a tensor z, not {type(z).__name__}")
         if z.shape != v.shape:
             raise InputError(f"init has shape {tuple(z.shape)}, the problem {tuple(v.shape)}")
         z = z.detach().to(v.dtype)
         y = {name: t.detach().to(v.dtype) for name, t in y.items()}
         return Near(z, (self.prox.phi.grad(z) if u is None else u).detach().to(v.dtype), y)
+
+
+def common_width(phi: Legendre, g: Regularizer) -> tuple[int | None, bool]:
+    """(the width of the vectors that φ and the terms of g take, whether it is exact), InputError where they differ.
+
+    Entries beyond the groups of a group norm are free: theirs is a least width.
+    """
+    exact: dict[int, str] = {}
+    least = (0, "")
+    for piece in (phi, *g.terms()):
+        kinds = [type(m) for m in piece.modules()]
+        if piece.width is None:
+            continue
+        if any(issubclass(k, GroupNorms) for k in kinds) and LinearMap not in kinds:
+            least = max(least, (piece.width, piece.label))
+        else:
+            exact.setdefault(piece.width, piece.label)
+    known = [*exact.items(), *([least] if exact and least[0] > min(exact) else [])]
+    if len(known) > 1:
+        (first, one), (second, other) = known[:2]
+        raise InputError(f"{one} takes vectors of width {first}, {other} of width {second}: give both one")
+    return (next(iter(exact)), True) if exact else (least[0] or None, False)
 
 
 # A plan costs 0.2 ms and follows from what is fixed at construction: the last pairs keep theirs.

@@ -247,3 +247,14 @@ def test_a_coupling_that_is_not_convex_is_refuted() -> None:
     layer = bln.BilevelLayer(C.Function(lambda z, z_prev: 5 * (z * z_prev).sum(-1).cos()), D.SquaredEuclidean())
     with pytest.raises(bln.InputError, match="not convex"):
         layer(ZP)
+
+
+@pytest.mark.parametrize("g", [bln.regularizers.Zero(), bln.regularizers.L2Ball(1.0), bln.regularizers.Simplex()])
+def test_a_concave_function_of_entries_is_refuted(g):
+    """With a ball it was solved, as converged; the layer keeps no z⁻ of the call that raised."""
+    layer = bln.BilevelLayer(
+        bln.couplings.Bilinear(3, 3), bln.divergences.Function(lambda z, p: -((z - p) ** 2), event_ndim=0), g
+    )
+    with pytest.raises(bln.InputError, match="is not convex: at two points"):
+        layer(torch.rand(2, 3))
+    assert layer.divergence.phi.z_prev.shape == (2,)

@@ -277,3 +277,22 @@ def test_a_flat_conjugate_makes_no_step_endless() -> None:
         found, other = (bln.solve_prox(phi, g, v, solver) for solver in ("splitting", "multiplier"))
         torch.testing.assert_close(found.z, other.z, atol=1e-15, rtol=0)  # an ulp or two of numbers below 1
         assert float(found.residual.max()) <= 1e-15
+
+
+def test_a_failed_element_of_a_warm_start_begins_anew() -> None:
+    """Its NaN failed the next problem too, and so on."""
+    cold = bln.solve_prox(L.Energy(), composite(), V)
+    near = cold.z.clone()
+    near[0] = torch.nan
+    again = bln.solve_prox(L.Energy(), composite(), V, init=near)
+    assert again.converged.all()
+    assert torch.allclose(again.z, cold.z, rtol=0, atol=1e-14)  # some eps of numbers up to 1
+    with pytest.raises(bln.InputError, match="init is a Solution of this problem or a tensor z, not int"):
+        bln.solve_prox(L.Energy(), composite(), V, init=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("phi", [L.FermiDirac(), L.Energy()])
+def test_an_empty_batch_takes_no_iterations(phi: Any) -> None:
+    """By splitting and as a quadratic program: it was what the memory held."""
+    assert bln.solve_prox(phi, R.L1(0.1).precompose(K), V[:0]).iterations == 0
+    assert vmap(L.Mahalanobis(Q).grad_conjugate)(V[:0]).shape == V[:0].shape

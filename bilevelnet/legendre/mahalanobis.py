@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class Mahalanobis(Legendre):
         if factor.ndim > 2:
             return torch.cholesky_solve(u.unsqueeze(-1), factor).squeeze(-1)
         # one solve with all points as columns: batches of right-hand sides would copy the factor
-        columns = torch.cholesky_solve(u.reshape(-1, u.shape[-1]).mT, factor)
+        columns = torch.cholesky_solve(u.reshape(math.prod(u.shape[:-1]), u.shape[-1]).mT, factor)
         return columns.mT.reshape(u.shape)
 
     def conjugate(self, u: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class LinearMap(Piece):
             return
         if not isinstance(operator, Tensor) or operator.ndim != 2 or not operator.is_floating_point():
             raise InputError("precompose takes a floating-point matrix of shape (m, n), or a torch.nn.Module")
+        if 0 in operator.shape or (readable(operator) and not bool(operator.isfinite().all())):
+            raise InputError(f"precompose: K of shape {tuple(operator.shape)} is empty, or has NaN or infinite entries")
         if isinstance(operator, nn.Parameter):
             self.matrix = operator
             return

@@ -18,6 +18,7 @@ from ..regularizers.polyhedral import Epigraph, epigraph, joined, stacked
 from ..values import readable
 from .base import Iterative
 from .program import Program, spread
+from .samples import refute_maps
 
 LARGEST = 500  # variables of a program: 128 matrices of them take 256 MB in float64
 
@@ -100,6 +101,8 @@ class QuadraticMap(Map):
     def solve(self, v: Tensor, init: Near | None = None) -> Outcome:
         if v.shape[-1:] != (self.width,):
             raise InputError(f"v has shape {tuple(v.shape)}: vectors of {self.width} entries are needed")
+        for lens in self.lenses:
+            refute_maps([lens], v.to(_dtype(lens)))
         n, given = self.width, v.double()
         good = given.detach().isfinite().all(-1)
         given = torch.where(good.unsqueeze(-1), given, 0.0)

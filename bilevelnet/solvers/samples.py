@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..legendre import Legendre, Separable
 from ..regularizers import Scaled
+from ..regularizers.precompose import LinearMap
 from ..values import readable
 
 SCALES = (0.1, 1.0, 4.0)
@@ -37,6 +38,39 @@ def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
             for k, scale in enumerate(SCALES):
                 _check_chord(piece, *(point(scale * _drawn(like, 2 * k + end)) for end in (0, 1)))
     _seen.update(fresh)
+
+
+def refute_maps(lenses: Sequence[Any], like: Tensor) -> None:
+    """InputError, with two points, where a module that a term is precomposed with is not affine between points of
+    ``like``'s shape, or cannot be evaluated there. Each is looked at once, where values can be read.
+    """
+    for lens in lenses:
+        modules = [m for m in lens.maps if isinstance(m, LinearMap) and m.module is not None]
+        if all(m in _seen for m in modules) or not like.numel() or not readable(like, *lens.term.tensors()):
+            continue
+        with torch.no_grad():
+            for k, scale in enumerate(SCALES):
+                a, b = (scale * _drawn(like, 2 * k + end) for end in (0, 1))
+                ends, between = [_image(lens, x) for x in (a, b)], _image(lens, (a + b) / 2)
+                largest = torch.stack([*ends, between]).abs().nan_to_num(0.0, 0.0).max()
+                off = (between - (ends[0] + ends[1]) / 2).abs().max()
+                if bool(off > ROUNDING * torch.finfo(a.dtype).eps * largest):
+                    raise InputError(
+                        f"the module in {lens.term.label} is not affine: halfway between two points its value is off "
+                        f"the mean of theirs by {float(off):.4g}; give a Linear, a convolution or the like without "
+                        f"an activation (a convex function of z as a whole is a bilevelnet.regularizers.Smooth)"
+                    )
+        _seen.update(modules)
+
+
+def _image(lens: Any, z: Tensor) -> Tensor:
+    try:
+        return lens.image(z)  # type: ignore[no-any-return]
+    except Exception as failure:  # a user's module raises what it likes
+        raise InputError(
+            f"the module in {lens.term.label} cannot be evaluated at points of shape {tuple(z.shape)} and dtype "
+            f"{z.dtype}: {failure}"
+        ) from failure
 
 
 def _drawn(like: Tensor, k: int) -> Tensor:

@@ -22,7 +22,7 @@ from .certificate import Certificate, Term
 from .charts import chart
 from .dual_problem import Dual, scaled_rows, vectors
 from .inverse import flat
-from .samples import refute
+from .samples import refute, refute_maps
 from .split import RHO, Split
 from .twin import Held, Twin, tensors_of
 
@@ -141,6 +141,7 @@ class SplittingMap(Map):
         size = v.detach().square()  # beyond the root of the largest float the search has no norms
         good = (size.sum(dims, keepdim=True) if n else size).isfinite()
         v = torch.where(good, v, 0.0)
+        refute_maps(split.outer, v)
         for lens, body in split.by_value:
             refute([body], v.new_zeros(lens.shapes(v)[-1]), lambda x, body=body: chart(body.domain, x)[0])
         tensors = tensors_of([self.phi, *self.terms])
@@ -148,6 +149,8 @@ class SplittingMap(Map):
         graph = tracked(v, *tensors)
         sizes = Sizes(n, sum(widths), len(widths), graph)
         start = None if init is None else self._start(init, v, widths)
+        if start is not None:  # a failed element of ``init`` begins anew
+            start = torch.where(start.isfinite().all(-1, keepdim=True), start, 0.0)
         found = dual_search(v, start, tensors, self.family.handle(), sizes, self.solver.max_iter, self.solver.tol)
         y = self._attached(found, v, widths) if graph else found.y
         z, u = split.inner.point(self._shifted(y, v, widths))
