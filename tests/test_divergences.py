@@ -258,3 +258,12 @@ def test_a_concave_function_of_entries_is_refuted(g):
     with pytest.raises(bln.InputError, match="is not convex: at two points"):
         layer(torch.rand(2, 3))
     assert layer.divergence.phi.z_prev.shape == (2,)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_dip_in_each_of_many_entries_is_refuted(seed: int) -> None:
+    """Σ ((z − z⁻)² − 1)² bends down in one part of each entry, which chords of all entries at once average away."""
+    torch.manual_seed(seed)
+    quartic = D.Function(lambda z, p: ((z - p) ** 2 - 1).square().sum(-1))
+    with pytest.raises(bln.InputError, match="is not convex: at two points"):
+        bln.BilevelLayer(C.Bilinear(8, 8).double(), quartic)(torch.randn(6, 8, dtype=torch.float64))

@@ -36,7 +36,9 @@ def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
         for piece in fresh:
             _check_shape(piece, like.shape, _value(piece, point(torch.zeros_like(like))).shape)
             for k, scale in enumerate(SCALES):
-                _check_chord(piece, *(point(scale * _drawn(like, 2 * k + end)) for end in (0, 1)))
+                a, b = (scale * _drawn(like, 2 * k + end) for end in (0, 1))
+                for far in (b, torch.where(_single(piece, like), b, a)):
+                    _check_chord(piece, point(a), point(far))
     _seen.update(fresh)
 
 
@@ -78,6 +80,13 @@ def _drawn(like: Tensor, k: int) -> Tensor:
     steps = torch.arange(like.numel(), dtype=torch.float64, device=like.device) + k / math.e
     golden = (steps * (math.sqrt(5) - 1) / 2) % 1  # equidistributed in [0, 1)
     return torch.special.ndtri(golden.clamp(1e-6, 1 - 1e-6)).reshape(like.shape).to(like.dtype)
+
+
+def _single(piece: Any, like: Tensor) -> Tensor:
+    """One entry of each event, another from event to event: along it a sum over the entries is one function."""
+    size = math.prod(like.shape[like.ndim - piece.event_ndim :])
+    entries = torch.arange(like.numel(), device=like.device).reshape(like.shape)
+    return entries % size == (entries // size) % size
 
 
 def core(piece: Any) -> Any:
