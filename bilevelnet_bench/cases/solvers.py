@@ -109,9 +109,10 @@ PROBLEMS: dict[str, Problem] = {
 # Problems that have no answer by bisection: φ and g for vectors of length n. The total variation, which is in closed
 # form, is compared with the splitting solver, the groups with a proximal gradient method (see groups.py).
 # Forward and backward, ms: tv1d 3.4 of CPU on one thread, 2.7 of it the signs of the jumps in 7 rounds of some 35
-# passes over what is left of 128 x 100 numbers (5.7 by levels alone, in 6 rounds of 55), 0.3 backward. Groups 80 on two
-# threads at load 4: 16 accelerated steps 21, 3 Newton steps 21, of which conjugate gradients 15 (65 by LU, and 70 to form
-# the systems), the system at the solution 7, its inverse for the derivatives 18, two attached steps and backward the rest.
+# passes over what is left of 128 x 100 numbers (5.7 by levels alone, in 6 rounds of 55), 0.3 backward. Groups 80 on
+# two threads at load 4: 16 accelerated steps 21, 3 Newton steps 21, of which conjugate gradients 15 (65 by LU, and 70
+# to form the systems), the system at the solution 7, its inverse for the derivatives 18, two attached steps and
+# backward the rest.
 COUPLED: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "energy + tv1d": lambda n: (L.Energy(), R.TV1d(0.5)),
     "boltzmann_shannon + tv1d": lambda n: (L.BoltzmannShannon(), R.TV1d(0.5)),
