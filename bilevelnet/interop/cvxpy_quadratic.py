@@ -61,9 +61,6 @@ class Quadratic:
                 good = good & t.detach().isfinite().flatten(-d).all(-1)
             program = [_kept(t, good, d) for t, d in zip(program, dims, strict=True)]
         program[1] = program[1].expand(*values.batch, self.cone.n)
-        if not good.numel():
-            x, y = program[1], program[1].new_zeros(*values.batch, self.cone.m)
-            return x, y, torch.zeros(values.batch, dtype=torch.int8), y.new_zeros(values.batch), None
         if self.cone.P is not None and not self.cone.P.fixed:
             program[0] = _convex(program[0])
         z, y, status, residual, bound = self._solved(program, full)
