@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,10 +44,9 @@ class Quadratic:
             raise InputError(f"{cone.n} variables and {cone.m} rows are more than the {LARGEST} that are kept dense")
         self.cone, self.asked = cone, torch.from_numpy(asked)
         self.order = None if cone.dims.nonneg else Order(cone)
-
-    @cached_property
-    def elimination(self) -> Elimination | None:
-        return Elimination.of(self.cone)
+        self.elimination = Elimination.of(cone)
+        rest = range(cone.n) if self.elimination is None else self.elimination.rest.tolist()
+        self.alone = set(rest) <= set(asked.tolist())  # whether the program that is searched has no other variables
 
     def solve(self, values: Values, full: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         """(x, y, status, the residual where ``full``, an error bound) of each element of the batch, in float64."""
@@ -119,12 +116,6 @@ class Quadratic:
             bound = torch.where(faint & ~better, torch.inf, bound)
         z, y = (x, w) if self.elimination is None else self.elimination.recovered(whole, moved, x, w)
         return z, y, status, small.residual(x, w, status > MAX_ITER) if full else None, bound
-
-    @cached_property
-    def alone(self) -> bool:
-        """Whether the variables of the program that is searched are all asked for."""
-        rest = range(self.cone.n) if self.elimination is None else self.elimination.rest.tolist()
-        return set(rest) <= set(self.asked.tolist())
 
     @torch.no_grad()
     def _loose(self, solved: Solved, moved: Moved) -> Tensor:
