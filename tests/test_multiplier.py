@@ -261,3 +261,15 @@ def test_weights_of_the_batch_follow_v_into_groups(groups: tuple[tuple[int, ...]
     rows = [solved(v[i], w[i], lam[i]) for i in range(3)]
     torch.testing.assert_close(solved(v, w, lam), torch.stack(rows), atol=0, rtol=0)
     assert torch.autograd.gradcheck(solved, tuple(t.requires_grad_() for t in (v, w, lam)))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_no_search_runs_after_what_is_not_finite(bad: float) -> None:
+    """One such entry took 69 evaluations, each around a search to its limit, where its neighbours need 6."""
+    phi, g = bln.legendre.FermiDirac(), R.Simplex() + R.Huber(0.3)
+    v = torch.stack([V[0], V[0], V[1]])
+    v[1, 1] = bad
+    found = bln.solve_prox(phi, g, v, on_failure="ignore")
+    assert found.status.tolist() == [0, 5, 0]
+    assert found.z[1].isnan().all()
+    assert found.iterations <= 2 * bln.solve_prox(phi, g, V).iterations

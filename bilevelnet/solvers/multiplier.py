@@ -200,7 +200,7 @@ class MultiplierMap(Map):
         status = torch.maximum(status, torch.where(keep, within, CONVERGED))
         status = torch.where(keep.any(equation.dim, keepdim=True), status, INVALID)
         valid = given.isfinite() | ((given == -math.inf) & isinstance(equation, Linear))
-        return torch.where(valid, equation.scatter(status), INVALID)
+        return torch.where(valid.all(equation.constraint.dims, keepdim=True), equation.scatter(status), INVALID)
 
     def _residual(
         self,
@@ -254,11 +254,13 @@ class MultiplierMap(Map):
 
 
 def masked(phi: Legendre, v: Tensor) -> tuple[Tensor, Tensor | None]:
-    """(v with its masked entries, −∞, in the range of ∇φ, the mask of the others: None where all are seen finite)."""
+    """(v with its masked entries, −∞, in the range of ∇φ, the mask of the others: None where all are seen finite).
+
+    NaN and ∞ go there too, so that no search runs after them; their status is told by v itself.
+    """
     if all_finite(v):
         return v, None
-    keep = v != -math.inf
-    return torch.where(keep, v, anchor(phi, v)), keep
+    return torch.where(v.isfinite(), v, anchor(phi, v)), v != -math.inf
 
 
 def everywhere(keep: Tensor | None, like: Tensor) -> Tensor:
