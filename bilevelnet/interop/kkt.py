@@ -82,7 +82,8 @@ class KKT(Equation):
 
     def least(self, jacobian: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """(J⁺, whether it serves as J⁻¹): constraints that repeat one another leave the multipliers free, and y not; of
-        their derivatives J⁺ takes the least.
+        their derivatives J⁺ takes the least. Of a free direction y is 0 to rounding, or a part: half of the digits lie
+        between.
         """
         n = inputs[0].shape[jacobian.ndim - 2 :].numel()
         u, sizes, v = torch.linalg.svd(torch.where(jacobian.isfinite(), jacobian, 0))
@@ -111,10 +112,11 @@ class KKT(Equation):
         minimum = (values > zero).sum(-1) == n
         h, g = self.constraints(w[..., :n].reshape(like.shape), tuple(xs), batch)
         mu = w[..., n + h.shape[-1] :]
+        # Where both are 0 the search ends at the root of its rounding: what it misses is their product.
         close = torch.finfo(w.dtype).eps ** 0.5 * w.abs().amax(-1, keepdim=True)
         return minimum, ((mu + g).abs() <= close).any(-1)
 
 
 def _rounding(size: Tensor, w: Tensor) -> Tensor:
-    """What eigenvalues and singular values up to ``size`` of a matrix of the entries of w are off by."""
+    """What eigenvalues and singular values up to ``size`` of a matrix of the entries of w are off by: n eps, times a modest constant of LAPACK."""
     return 8 * w.shape[-1] * torch.finfo(w.dtype).eps * size

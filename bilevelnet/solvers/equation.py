@@ -183,7 +183,8 @@ class Equation:
 
     def near(self, x: Tensor, v: Tensor, value: Tensor, size: Callable[[], Tensor]) -> Tensor:
         """Whether x, where the search saw a jump, is a root: z varies continuously with s, so that a jump is rounding,
-        or a search that left the range of floats.
+        or a search that left the range of floats. Rounding misses it by some eps of its terms, the other by a part of
+        them: half of the digits lie between.
         """
         if self.bounded:
             return ~self.beyond(value, size)

@@ -174,7 +174,7 @@ class Inverse:
         if readable(jump) and not jump.is_cuda and not bool(jump.any()):
             return jump
         with torch.no_grad():
-            step = 8 * torch.finfo(x.dtype).eps * x.abs()
+            step = 8 * torch.finfo(x.dtype).eps * x.abs()  # beyond the float beside x where the search stopped
             return jump & ~(self._primal(x - step).isfinite() & self._primal(x + step).isfinite())
 
     def at_end(self, z: Tensor) -> Tensor:
