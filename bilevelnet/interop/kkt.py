@@ -118,7 +118,7 @@ class KKT(Equation):
 
 
 def _rounding(size: Tensor, w: Tensor) -> Tensor:
-    """What eigenvalues and singular values up to ``size`` of a matrix of the entries of w are off by: n eps of it, times
-    a modest constant (LAPACK Users' Guide, section 4.7).
+    """What eigenvalues and singular values up to ``size`` of a matrix of the entries of w are off by: n eps of it,
+    times a modest constant (LAPACK Users' Guide, section 4.7).
     """
     return 8 * w.shape[-1] * torch.finfo(w.dtype).eps * size
