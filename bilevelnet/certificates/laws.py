@@ -81,7 +81,7 @@ def _moved(phi: Legendre, z: Tensor, u: Tensor) -> Tensor:
         d = torch.randn(z.shape, generator=generator, dtype=torch.float64)
         d = d + d.mT if phi.event_ndim == 2 else d
         d = d / _flat(d).reshape(size.shape)
-        found.append(_flat(slope(phi.value, z + ULPS * size * d) - u).nan_to_num(0.0))  # beyond the domain
+        found.append(_flat(slope(phi.value, z + ULPS * size * d) - u).nan_to_num(0.0, 0.0, 0.0))  # beyond the domain
     return torch.stack(found).amax(0)
 
 
