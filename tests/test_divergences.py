@@ -267,3 +267,9 @@ def test_a_dip_in_each_of_many_entries_is_refuted(seed: int) -> None:
     quartic = D.Function(lambda z, p: ((z - p) ** 2 - 1).square().sum(-1))
     with pytest.raises(bln.InputError, match="is not convex: at two points"):
         bln.BilevelLayer(C.Bilinear(8, 8).double(), quartic)(torch.randn(6, 8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("value", [lambda z, p: 3.0, lambda z, p: z.sum(-1).detach().numpy()], ids=["float", "numpy"])
+def test_a_value_that_is_no_tensor_is_told(value: Any) -> None:
+    with pytest.raises(bln.InputError, match=r"at points of shape .*; give a tensor"):
+        bln.BilevelLayer(C.Bilinear(3, 3), D.Function(value))(torch.rand(2, 3))

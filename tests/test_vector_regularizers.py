@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cvxpy as cp
 import pytest
 import torch
@@ -117,3 +119,9 @@ def test_sums_whose_proxes_compose(g: bln.regularizers.Regularizer) -> None:
         z.value = got
         # strongly convex: the objective within 1e-9 of the least puts z within 5e-5, the solver's own accuracy
         assert objective.value <= least + 1e-9 * (1 + abs(least))
+
+
+@pytest.mark.parametrize("a", [[], [[]], torch.zeros(2, 0)])
+def test_an_equation_of_no_entries_is_refused(a: Any) -> None:
+    with pytest.raises(bln.InputError, match="not empty"):
+        R.AffineSet(a)

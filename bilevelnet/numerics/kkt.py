@@ -18,7 +18,6 @@ ROUNDING = 32  # times eps: the rounding of a sum of some tens of terms as large
 TINY = 1e-300  # a size of 0 is divided by: of a program all of whose numbers are 0, or of no rows
 FLAT = 1e-7  # of a scaled Q; above it PROXIMAL is 1 % at most of any curvature, and the inverse of Q loses no more
 DEFINITE = 16  # times n eps, over the rounding of a Cholesky factor: a Q of less curvature counts as singular
-
 SURE = 1e-4  # a least pivot above which no curvature below 1e-6 has been seen: then the pivot stands for it
 
 Sizes = tuple[Tensor, Tensor]  # max |z| and max |w| of each element

@@ -103,8 +103,8 @@ class AffineSet(Regularizer):
         """A as (k, n), in the dtype of ``like``."""
         a = self.a if isinstance(self.a, Tensor) else torch.tensor(self.a, dtype=torch.float64, device=like.device)
         a = a.to(like.dtype)
-        if a.ndim not in (1, 2):
-            raise InputError(f"affine_set: a has shape {tuple(a.shape)}; give a vector (n) or a matrix (k, n)")
+        if a.ndim not in (1, 2) or not a.numel():
+            raise InputError(f"affine_set: a has shape {tuple(a.shape)}; give a vector (n) or matrix (k, n), not empty")
         return a if a.ndim == 2 else a.unsqueeze(0)
 
     def equations(self, like: Tensor) -> tuple[Tensor, Tensor]:

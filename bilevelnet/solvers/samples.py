@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def refute(pieces: Sequence[Any], like: Tensor, point: Any) -> None:
         return
     with torch.no_grad():
         for piece in fresh:
-            _check_shape(piece, like.shape, _value(piece, point(torch.zeros_like(like))).shape)
+            _check_shape(piece, like.shape, _called(piece.value, piece.label, point(torch.zeros_like(like))).shape)
             for k, scale in enumerate(SCALES):
                 a, b = (scale * _drawn(like, 2 * k + end) for end in (0, 1))
                 for far in (b, torch.where(_single(piece, like), b, a)):
@@ -66,13 +66,7 @@ def refute_maps(lenses: Sequence[Any], like: Tensor) -> None:
 
 
 def _image(lens: Any, z: Tensor) -> Tensor:
-    try:
-        return lens.image(z)  # type: ignore[no-any-return]
-    except Exception as failure:  # a user's module raises what it likes
-        raise InputError(
-            f"the module in {lens.term.label} cannot be evaluated at points of shape {tuple(z.shape)} and dtype "
-            f"{z.dtype}: {failure}"
-        ) from failure
+    return _called(lens.image, f"the module in {lens.term.label}", z)
 
 
 def _drawn(like: Tensor, k: int) -> Tensor:
@@ -99,14 +93,17 @@ def _stated(piece: Any) -> bool:
     return isinstance(piece, Legendre) and type(piece).grad not in (Legendre.grad, Separable.grad)
 
 
-def _value(piece: Any, z: Tensor) -> Tensor:
+def _called(function: Callable[[Tensor], Any], name: str, z: Tensor) -> Tensor:
     try:
-        return piece.value(z)  # type: ignore[no-any-return]
+        found = function(z)
     except Exception as failure:  # a user's function raises what it likes
         raise InputError(
-            f"{piece.label} cannot be evaluated at points of shape {tuple(z.shape)} and dtype {z.dtype}: {failure}. "
+            f"{name} cannot be evaluated at points of shape {tuple(z.shape)} and dtype {z.dtype}: {failure}. "
             f"z has z⁻'s dtype, and is float32 where z⁻ is half: keep learned tensors in it"
         ) from failure
+    if not isinstance(found, Tensor):
+        raise InputError(f"{name} gives a {type(found).__name__} at points of shape {tuple(z.shape)}; give a tensor")
+    return found
 
 
 def _check_shape(piece: Any, points: torch.Size, found: torch.Size) -> None:
